@@ -88,6 +88,7 @@ class Member:
     hostname: str
     root: str | None = None  # paths count below it; None: the full name counts, pool included
     replicas: Mapping[str, Replica] = field(default_factory=dict)  # every dataset reported, by full name
+    absent: Mapping[str, Replica] = field(default_factory=dict)  # last known datasets of pools not imported now
     reported_at: float | None = None  # the last full inventory; None: never
     confirmed_at: float | None = None  # the last report or digest that said it still holds
     last_seen_at: float | None = None

@@ -109,6 +109,7 @@ class DatasetDoc(Struct, kw_only=True, frozen=True):
     snapshots: list[SnapshotRow] = field(default_factory=list)
     bookmarks: list[BookmarkRow] = field(default_factory=list)
     snapshot_metadata: dict[str, dict[str, Any]] | UnsetType = UNSET  # by guid, or "@name" for one without
+    absent: bool = False  # its pool was missing from the last report: kept, since what it holds is still needed
 
 
 class Summary(Struct, kw_only=True, frozen=True):
@@ -133,6 +134,7 @@ class Report(Struct, kw_only=True, frozen=True):
     digest: str | None  # of the fast listing; None once single snapshots came or went
     snapshot_count: int
     dataset_count: int
+    body_digest: str | None = None  # SHA-256 of the report as it was sent: the same again needs no reading
 
 
 class GuardFlag(Struct, kw_only=True, frozen=True):
