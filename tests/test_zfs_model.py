@@ -1,0 +1,230 @@
+"""The model of ZFS refuses and accepts what real pools did (OpenZFS 2.1.11)."""
+
+import pytest
+
+from tests.zfs_model import Pools
+from tests.zfs_token import decode_token, encode_token
+from tests.zfs_values import Refused
+
+# as a pool printed it for a broken `zfs send -i @daily-2026-11-03 tank/media/home videos@daily-2026-11-04`
+REAL_TOKEN = (
+    "1-10bbc51458-f8-789c636064000310a501c49c50360710a715e5e7a69766a63040c1dc35d70dff8a6e3fa80064b323a9cb4fca4a4d"
+    "2e61606882aac3904f4b2b4e2d01c9ec81cbb321c9275596a41603e988c9fbb0ea2fc987b8e285dd1569c959cbfd1d90e439c1f27989b9a9403a312f5b3f37352533513f233f3755a12c332535bfd821253133a752d7c8c0c84cd7d050d7c0046c0700a0f42928"
+)
+
+
+@pytest.fixture
+def nas() -> Pools:
+    """A source: tank/docs with days 1 to 3, each with data."""
+    pools = Pools("nas")
+    pools.create("tank")
+    pools.create("tank/docs")
+    for day in (1, 2, 3):
+        pools.write("tank/docs", 1000 * day)
+        pools.snapshot("tank/docs", f"day{day}")
+    return pools
+
+
+@pytest.fixture
+def backup(nas: Pools) -> Pools:
+    """A target: vault/docs has received days 1 and 2."""
+    pools = Pools("backup")
+    pools.create("vault")
+    pools.receive("vault/docs", nas.send("tank/docs", "day1"))
+    pools.receive("vault/docs", nas.send("tank/docs", "day2", "day1"))
+    return pools
+
+
+def test_an_increment_brings_the_same_contents_under_the_same_guid(nas: Pools, backup: Pools) -> None:
+    backup.receive("vault/docs", nas.send("tank/docs", "day3", "day2"))
+    assert backup.guids("vault/docs") == nas.guids("tank/docs")
+    assert backup.find("vault/docs@day3").blocks == nas.find("tank/docs@day3").blocks
+    assert backup.written("vault/docs") == 0
+
+
+def test_intermediates_come_along_and_what_is_there_is_stepped_over(nas: Pools, backup: Pools) -> None:
+    backup.receive("vault/docs", nas.send("tank/docs", "day3", "day1", intermediates=True))
+    assert [snap.name for snap in backup.dataset("vault/docs").snapshots] == ["day1", "day2", "day3"]
+
+
+def test_later_snapshots_of_its_own_are_harmless_while_empty(nas: Pools, backup: Pools) -> None:
+    backup.snapshot("vault/docs", "autosnap")
+    backup.receive("vault/docs", nas.send("tank/docs", "day3", "day2"))
+    assert [snap.name for snap in backup.dataset("vault/docs").snapshots] == ["day1", "day2", "autosnap", "day3"]
+
+
+@pytest.mark.parametrize("snapshots_it", [True, False])
+def test_a_target_written_to_is_refused(nas: Pools, backup: Pools, snapshots_it: bool) -> None:
+    backup.write("vault/docs", 1)
+    if snapshots_it:
+        backup.snapshot("vault/docs", "edited-here")
+    with pytest.raises(Refused, match="destination vault/docs has been modified\nsince most recent snapshot"):
+        backup.receive("vault/docs", nas.send("tank/docs", "day3", "day2"))
+
+
+def test_a_base_may_be_renamed_on_either_side_or_be_a_bookmark(nas: Pools, backup: Pools) -> None:
+    backup.rename_snapshot("vault/docs", "day2", "before-upgrade")
+    nas.bookmark("tank/docs", "day2", "keep")
+    nas.destroy_snapshots("tank/docs", ["day2"])
+    with pytest.raises(Refused, match="must be a snapshot for -I"):
+        nas.send("tank/docs", "day3", "#keep", intermediates=True)
+    backup.receive("vault/docs", nas.send("tank/docs", "day3", "#keep"))
+    assert backup.guids("vault/docs")[-1] == nas.guids("tank/docs")[-1]
+
+
+def test_a_base_the_target_lacks_is_refused(nas: Pools, backup: Pools) -> None:
+    backup.destroy_snapshots("vault/docs", ["day2"])
+    backup.rollback("vault/docs", "day1")
+    with pytest.raises(Refused, match="does not\nmatch incremental source"):
+        backup.receive("vault/docs", nas.send("tank/docs", "day3", "day2"))
+
+
+def test_a_name_that_is_taken_stops_a_stream_even_when_empty(nas: Pools, backup: Pools) -> None:
+    backup.snapshot("vault/docs", "day3")
+    with pytest.raises(Refused, match="already exists"):
+        backup.receive("vault/docs", nas.send("tank/docs", "day3", "day2"))
+    nas.snapshot("tank/docs", "day4")
+    backup.receive("vault/docs", nas.send("tank/docs", "day4", "day2"))
+
+
+def test_a_full_stream_needs_an_absent_dataset_and_a_parent(nas: Pools, backup: Pools) -> None:
+    full = nas.send("tank/docs", "day1")
+    with pytest.raises(Refused, match="exists\nmust specify -F"):
+        backup.receive("vault/docs", full)
+    with pytest.raises(Refused, match="does not exist"):
+        backup.receive("vault/none/docs", full)
+    with pytest.raises(Refused, match="destination 'vault/none' does not exist"):
+        backup.receive("vault/none", nas.send("tank/docs", "day3", "day2"))
+
+
+def test_a_broken_stream_resumes_where_it_stopped(nas: Pools, backup: Pools) -> None:
+    nas.write("tank/docs", 5)
+    nas.write("tank/docs", 6)
+    nas.snapshot("tank/docs", "day4")
+    with pytest.raises(Refused, match="Partially received snapshot is saved"):
+        backup.receive("vault/docs", nas.send("tank/docs", "day4", "day2").cut(2), resumable=True)
+    with pytest.raises(Refused, match="partially-complete state"):
+        backup.receive("vault/docs", nas.send("tank/docs", "day3", "day2"))
+    with pytest.raises(Refused, match="busy"):
+        backup.rollback("vault/docs", "day1", recursive=True)
+    rest = nas.resume(backup.token("vault/docs") or "")
+    assert [block[1] for block in rest.parts[0].blocks] == [6]
+    backup.receive("vault/docs", rest, resumable=True)
+    assert backup.token("vault/docs") is None
+    assert backup.find("vault/docs@day4").blocks == nas.find("tank/docs@day4").blocks
+
+
+def test_a_broken_first_stream_leaves_a_dataset_without_snapshots_until_aborted(nas: Pools) -> None:
+    backup = Pools("backup")
+    backup.create("vault")
+    full = nas.send("tank/docs", "day3")
+    with pytest.raises(Refused):
+        backup.receive("vault/docs", full.cut(1))
+    assert "vault/docs" not in backup.datasets
+    with pytest.raises(Refused):
+        backup.receive("vault/docs", full.cut(1), resumable=True)
+    assert backup.guids("vault/docs") == []
+    backup.abort("vault/docs")
+    assert "vault/docs" not in backup.datasets
+
+
+def test_raw_streams_keep_their_iv_sets_and_plain_ones_do_not() -> None:
+    nas = Pools("nas")
+    nas.create("tank", encryption="aes-256-gcm")
+    nas.snapshot("tank", "one")
+    nas.write("tank", 1)
+    nas.snapshot("tank", "two")
+    backup = Pools("backup")
+    backup.create("vault")
+    backup.receive("vault/raw", nas.send("tank", "one", raw=True))
+    backup.receive("vault/plain", nas.send("tank", "one"))
+    assert backup.dataset("vault/plain").encryption == "off"
+    increment = nas.send("tank", "two", "one", raw=True)
+    with pytest.raises(Refused, match="on top of existing unencrypted dataset"):
+        backup.receive("vault/plain", increment)
+    backup.snapshot("vault/raw", "of-its-own")
+    with pytest.raises(Refused, match="has been modified"):
+        backup.receive("vault/raw", increment)
+    backup.destroy_snapshots("vault/raw", ["of-its-own"])
+    backup.receive("vault/raw", increment)
+    assert backup.find("vault/raw@two").ivsetguid == nas.find("tank@two").ivsetguid
+
+    offsite = Pools("offsite")
+    offsite.create("pool1", encryption="aes-256-gcm")
+    offsite.receive("pool1/tank", nas.send("tank", "one"))
+    with pytest.raises(Refused, match="IV set guid mismatch"):
+        offsite.receive("pool1/tank", increment)
+    with pytest.raises(Refused, match="embedded"):
+        offsite.receive("pool1/other", nas.send("tank", "one", embedded=True))
+
+
+def test_a_diverged_target_is_set_aside_and_cloned_from_its_common_past(nas: Pools, backup: Pools) -> None:
+    backup.create("vault/docs/kid")
+    backup.write("vault/docs", 7)
+    mine = backup.snapshot("vault/docs", "edited-here")
+    backup.rename("vault/docs", "vault/docs.aside")
+    backup.receive("vault/docs", nas.send("tank/docs", "day3", "day2"), origin="vault/docs.aside@day2")
+    backup.promote("vault/docs")
+    backup.rename("vault/docs.aside/kid", "vault/docs/kid")
+    assert backup.guids("vault/docs") == nas.guids("tank/docs")
+    assert backup.guids("vault/docs.aside") == [mine.guid]
+    assert backup.dataset("vault/docs.aside").origin == "vault/docs@day2"
+    with pytest.raises(Refused, match="dependent clones"):
+        backup.destroy_snapshots("vault/docs", ["day2"])
+
+
+def test_rollback_takes_younger_bookmarks_along(nas: Pools) -> None:
+    nas.bookmark("tank/docs", "day1", "one")
+    nas.bookmark("tank/docs", "day3", "three")
+    with pytest.raises(Refused, match="more recent snapshots"):
+        nas.rollback("tank/docs", "day1")
+    nas.rollback("tank/docs", "day1", recursive=True)
+    assert [mark.name for mark in nas.dataset("tank/docs").bookmarks] == ["one"]
+    assert nas.written("tank/docs") == 0
+
+
+def test_a_held_snapshot_stays(nas: Pools) -> None:
+    nas.hold("tank/docs", "day1", "keep")
+    with pytest.raises(Refused, match="busy"):
+        nas.destroy_snapshots("tank/docs", ["day2", "day1"])
+    assert len(nas.guids("tank/docs")) == 3
+    nas.release("tank/docs", "day1", "keep")
+    nas.destroy_snapshots("tank/docs", ["day2", "day1"])
+
+
+@pytest.mark.parametrize("name", ["tank/a%b", "tank//a", "tank/..", "tank/" + "x" * 255, "tank/a@b", "9tank", "tank/ö"])
+def test_an_illegal_name_is_refused(nas: Pools, name: str) -> None:
+    with pytest.raises(Refused, match="invalid name"):
+        nas.create(name)
+
+
+def test_a_listing_looks_like_zfs_list(nas: Pools) -> None:
+    nas.bookmark("tank/docs", "day2", "keep")
+    nas.create("tank/docs old", "volume")
+    rows = [line.split("\t") for line in nas.listing(("name", "type", "written", "readonly")).splitlines()]
+    assert rows == [
+        ["tank", "filesystem", "24576", "off"],
+        ["tank/docs", "filesystem", "0", "off"],
+        ["tank/docs@day1", "snapshot", "25576", "-"],
+        ["tank/docs@day2", "snapshot", "2000", "-"],
+        ["tank/docs@day3", "snapshot", "3000", "-"],
+        ["tank/docs old", "volume", "24576", "off"],
+        ["tank/docs#keep", "bookmark", "-", "-"],
+    ]
+    with pytest.raises(Refused, match="invalid property 'snapshots_changed'"):
+        nas.listing(("name", "snapshots_changed"))
+
+
+def test_tokens_are_what_a_pool_prints() -> None:
+    said = decode_token(REAL_TOKEN)
+    assert said["toname"] == "tank/media/home videos@daily-2026-11-04"
+    assert (said["toguid"], said["fromguid"]) == ("5739725682738740968", "13958649747265268893")
+    made = encode_token(
+        str(said["toname"]),
+        str(said["toguid"]),
+        str(said["fromguid"]),
+        bytes_done=12489560,
+        offset=12320768,
+        object_=130,
+    )
+    assert made == REAL_TOKEN
