@@ -1,0 +1,47 @@
+"""What the store needs of the place where its shards are kept, and no more.
+
+A shard is its name (`inventories/<id>`) and its bytes. Files in a folder are one such place; a database with a row
+per shard can be another: everything above this line stays as it is.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol
+
+
+class Held(NamedTuple):
+    """A shard as it was found."""
+
+    stamp: object  # equal stamps, equal contents
+    data: bytes | None  # None: as it was when the caller got the stamp it knows
+
+
+class Engine(Protocol):
+    """Keeps shards by name. Every method may raise StoreError, naming the shard's place."""
+
+    def read(self, name: str, known: object = None) -> Held | None:
+        """A shard's content, without its bytes if its stamp is still `known`. None: there is no such shard."""
+
+    def locked(self, locks: Sequence[str], timeout_s: float) -> AbstractContextManager[None]:
+        """Hold these locks, taken in the order given. Raises Busy if they can't all be had in time."""
+
+    def replace(self, contents: Mapping[str, bytes]) -> dict[str, object]:
+        """Put whole contents in place, durably, and return their stamps. The caller holds the locks."""
+
+    def remove(self, name: str) -> None:
+        """Drop a shard, if there is one. The caller holds its lock."""
+
+    def names(self, kind: str) -> list[str]:
+        """Every shard whose name begins with `kind` and a slash, sorted."""
+
+    def check(self) -> None:
+        """Raise StoreError or StoreFull unless contents can be written now."""
+
+    def place(self, name: str) -> str:
+        """Where a shard is, in words for an error message."""
+
+    def sweep(self) -> None:
+        """Remove what writers that were killed left behind. Called once, at the start."""
+
+    def make_once(self, name: str, content: bytes) -> bytes:
+        """Keep a small private content unless there is one by that name; return the one that is kept."""

@@ -1,0 +1,184 @@
+"""Shards as files in a folder: read without a lock, replaced whole, never half of either.
+
+    registry.json  leases.json  heartbeats/<id>.json  inventories/<id>.json  groups/<id>.json
+    history/<id>/<day>.json  events/<segment>.json  secret_key  locks/
+
+A reader opens the old file or the new one, and reads on in the one it opened. A writer writes a temporary file
+beside, makes it durable (fsync), renames it over the old one (atomic within a folder), and makes the folder durable,
+without which the rename itself could be lost with the power.
+"""
+
+import errno
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from store.codec import HEAD_BYTES
+from store.engine import Held
+from store.errors import Busy, StoreError, StoreFull
+from store.locks import Locks
+from store.shards import lock_of
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class FileEngine:
+    """A folder of JSON files."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        with _refusals(folder):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (folder / "locks").mkdir(mode=0o700, exist_ok=True)
+        self._locks = Locks(folder / "locks")
+
+    def read(self, name: str, known: object = None) -> Held | None:
+        path = self.place(name)
+        with _refusals(path):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return None
+            try:
+                head = os.read(descriptor, HEAD_BYTES)
+                stamp = _stamp(descriptor, head)
+                if stamp == known:
+                    return Held(stamp, None)
+                with open(descriptor, "rb", closefd=False) as rest:
+                    return Held(stamp, head + rest.read())
+            finally:
+                os.close(descriptor)
+
+    @contextmanager
+    def locked(self, locks: Sequence[str], timeout_s: float) -> Iterator[None]:
+        with self._locks.hold(locks, timeout_s):
+            yield
+
+    def replace(self, contents: Mapping[str, bytes]) -> dict[str, object]:
+        """All new contents are durable beside the old ones before the first takes its place: a full disk shows here."""
+        stamps: dict[str, object] = {}
+        waiting: dict[str, str] = {}
+        try:
+            for name, data in contents.items():
+                path = self.place(name)
+                with _refusals(path):
+                    waiting[name], stamps[name] = _write_beside(path, data)
+            for name in contents:
+                path = self.place(name)
+                with _refusals(path):
+                    os.replace(waiting.pop(name), path)
+        finally:
+            for temporary in waiting.values():
+                with suppress(OSError):
+                    os.unlink(temporary)
+        self._sync_folders(contents)
+        return stamps
+
+    def remove(self, name: str) -> None:
+        path = self.place(name)
+        with _refusals(path):
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                return
+        self._sync_folders([name])
+
+    def names(self, kind: str) -> list[str]:
+        folder = self._folder / kind
+        with _refusals(folder):
+            return sorted(str(path.relative_to(self._folder))[: -len(".json")] for path in folder.rglob("*.json"))
+
+    def check(self) -> None:
+        path = str(self._folder / "probe")
+        with _refusals(self._folder):
+            temporary, _ = _write_beside(path, b"can this be written?\n")
+            os.unlink(temporary)
+
+    def place(self, name: str) -> str:
+        return f"{self._folder}/{name}.json"
+
+    def sweep(self) -> None:
+        """A temporary file belongs to whoever holds its shard's lock; without a holder it is nobody's."""
+        with _refusals(self._folder):
+            for path in self._folder.rglob(".*.tmp"):
+                name = str(path.relative_to(self._folder).parent / path.name[1:].split(".json.")[0])
+                with suppress(Busy, FileNotFoundError), self._locks.hold([lock_of(name)], timeout_s=0):
+                    path.unlink()
+
+    def make_once(self, name: str, content: bytes) -> bytes:
+        path = str(self._folder / name)
+        with _refusals(path):
+            if not os.path.exists(path):
+                temporary, _ = _write_beside(path, content)
+                try:
+                    os.link(temporary, path)  # unlike a rename, this never replaces what another just made
+                    _sync_folder(self._folder)
+                except FileExistsError:
+                    pass
+                finally:
+                    os.unlink(temporary)
+            return Path(path).read_bytes()
+
+    def _sync_folders(self, names: Iterable[str]) -> None:
+        for folder in {Path(self.place(name)).parent for name in names}:
+            with _refusals(folder):
+                _sync_folder(folder)
+
+
+def _stamp(descriptor: int, head: bytes) -> object:
+    """What tells one content from another. The generation in the head is enough for what we write ourselves: two
+    replacements of one size within a tick of the clock look the same to stat. stat adds what other hands wrote."""
+    found = os.fstat(descriptor)
+    return head, found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def _write_beside(path: str, data: bytes) -> tuple[str, object]:
+    """A durable temporary file that `path` can be replaced by, and the stamp it will then have."""
+    folder, file = os.path.split(path)
+    temporary = f"{folder}/.{file}.{secrets.token_hex(8)}.tmp"
+    try:
+        descriptor = _create(temporary)
+    except FileNotFoundError:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        _sync_folder(Path(folder).parent)
+        descriptor = _create(temporary)
+    try:
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[os.write(descriptor, left) :]
+            os.fsync(descriptor)
+            return temporary, _stamp(descriptor, data[:HEAD_BYTES])
+        finally:
+            os.close(descriptor)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _create(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _refusals(path: str | Path) -> Iterator[None]:
+    """Say which file the system refused, and why."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in FULL:
+            raise StoreFull(
+                f"{path} can't be written: {reason}. Nothing was changed; make room and try again"
+            ) from error
+        raise StoreError(f"{path}: {reason}") from error

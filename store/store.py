@@ -1,0 +1,229 @@
+"""The store: views of shards for readers, transactions for writers."""
+
+import hashlib
+import os
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Lock, local
+from typing import NamedTuple, TypeVar, cast
+
+from store.documents import Event
+from store.engine import Engine
+from store.errors import StoreError
+from store.files import FileEngine
+from store.shards import (
+    REGISTRY,
+    Events,
+    History,
+    Shard,
+    View,
+    events_of,
+    group_records,
+    heartbeat_of,
+    history_of,
+    inventory_of,
+)
+
+V = TypeVar("V", bound=View)
+
+EVENTS_PER_SEGMENT = 250  # each event rewrites its segment, so segments stay small
+CACHE_BYTES = 256 * 2**20
+SHORTEST_SECRET = 32
+
+
+class Store:
+    """Every shard of one witness. Any number of threads and processes may have one open on the same folder."""
+
+    def __init__(self, engine: Engine, *, lock_timeout_s: float = 5.0, secret: str | None = None) -> None:
+        self._engine = engine
+        self._lock_timeout_s = lock_timeout_s
+        self._cache = _Cache(CACHE_BYTES)
+        self._thread = local()
+        engine.sweep()
+        self.secret = _secret(engine, secret)
+
+    @classmethod
+    def open(cls, folder: Path, *, lock_timeout_s: float = 5.0, secret: str | None = None) -> "Store":
+        """The store in a folder, which is made if need be. Without a `secret`, the folder's own secret_key counts."""
+        return cls(FileEngine(folder), lock_timeout_s=lock_timeout_s, secret=secret)
+
+    def read(self, shard: Shard[V]) -> V:
+        """A shard as it stands, without waiting for anyone. One that was never written has empty tables."""
+        cached = self._cache.get(shard.name)
+        held = self._engine.read(shard.name, cached.stamp if cached else None)
+        if held is None:
+            return cast(V, shard.view.of(None, self._engine.place(shard.name)))
+        if held.data is None:
+            assert cached is not None
+            return cast(V, cached.view)
+        view = shard.view.of(held.data, self._engine.place(shard.name))
+        self._cache.put(shard.name, _Cached(held.stamp, view, len(held.data)))
+        return cast(V, view)
+
+    @contextmanager
+    def transaction(self, *shards: Shard[View], lock_timeout_s: float | None = None) -> Iterator["Transaction"]:
+        """Shards to change. Those that changed are saved, whole and durably, when the block ends without an exception;
+        otherwise nothing is. Raises Busy if the locks can't be had in time.
+
+        A transaction inside another may only take shards that come later in the order of locks, as events do.
+        """
+        ordered = sorted(set(shards), key=lambda shard: shard.order)
+        with self._locked(ordered, lock_timeout_s), self._changes(ordered) as tx:
+            yield tx
+
+    def remove(self, shard: Shard[View]) -> None:
+        """Drop a shard with all its documents."""
+        with self._locked([shard], None):
+            self._engine.remove(shard.name)
+            self._cache.drop(shard.name)
+
+    def shards(self, kind: str) -> list[Shard[View]]:
+        """Every shard there is of a kind: heartbeats, inventories, groups, history or events; the oldest first."""
+        make: dict[str, Callable[..., Shard[View]]] = {
+            "heartbeats": heartbeat_of,
+            "inventories": inventory_of,
+            "groups": group_records,
+            "history": history_of,
+            "events": events_of,
+        }
+        return [make[kind](*name.split("/")[1:]) for name in self._engine.names(kind)]
+
+    def history_segments(self, system_id: str) -> list[Shard[History]]:
+        """A system's history, a shard a day, oldest first."""
+        return [history_of(system_id, name.split("/")[2]) for name in self._engine.names(f"history/{system_id}")]
+
+    def event_segments(self) -> list[Shard[Events]]:
+        """The audit trail in pieces, oldest first."""
+        return [events_of(name.split("/")[1]) for name in self._engine.names("events")]
+
+    def add_event(self, event: Event) -> None:
+        """Append to the audit trail: to the newest segment of the event's day, or a new one when that is full."""
+        day = f"{event.at.astimezone(UTC):%Y-%m-%d}"
+        with self._locked([events_of(day)], None):
+            of_day = [shard for shard in self.event_segments() if shard.name.startswith(f"events/{day}-")]
+            if not of_day or len(self.read(of_day[-1]).events) >= EVENTS_PER_SEGMENT:
+                of_day.append(events_of(f"{day}-{len(of_day) + 1:04}"))
+            with self._changes([of_day[-1]]) as tx:
+                tx[of_day[-1]].events.put(event)
+
+    def events(self) -> Iterator[Event]:
+        """The audit trail, newest first, read piece by piece as far as the caller goes."""
+        for segment in reversed(self.event_segments()):
+            yield from sorted(self.read(segment).events, key=lambda event: (event.at, event.id), reverse=True)
+
+    def drop_old_events(self, days: int, now: datetime | None = None) -> int:
+        """Forget the audit trail of all but the last `days` days. Returns how many segments went."""
+        return self._drop_before(self.shards("events"), days, now)
+
+    def drop_old_history(self, days: int, now: datetime | None = None) -> int:
+        """Forget every system's history of all but the last `days` days. Returns how many segments went."""
+        return self._drop_before(self.shards("history"), days, now)
+
+    def check(self) -> None:
+        """Raise StoreError (or StoreFull) unless the store can be read and written now."""
+        self.read(REGISTRY)
+        self._engine.check()
+
+    def _drop_before(self, segments: Sequence[Shard[View]], days: int, now: datetime | None) -> int:
+        first_kept = f"{(now or datetime.now(UTC)) - timedelta(days=days):%Y-%m-%d}"
+        old = [segment for segment in segments if segment.name.rpartition("/")[2] < first_kept]
+        for segment in old:
+            self.remove(segment)
+        return len(old)
+
+    @contextmanager
+    def _locked(self, ordered: Sequence[Shard[View]], timeout_s: float | None) -> Iterator[None]:
+        held: list[Shard[View]] = self._thread.__dict__.setdefault("held", [])
+        assert ordered, "a transaction names its shards"
+        assert not held or held[-1].order < ordered[0].order, f"{ordered[0].name} can't be locked after {held[-1].name}"
+        locks = list(dict.fromkeys(shard.lock for shard in ordered))
+        with self._engine.locked(locks, self._lock_timeout_s if timeout_s is None else timeout_s):
+            held.extend(ordered)
+            try:
+                yield
+            finally:
+                del held[-len(ordered) :]
+
+    @contextmanager
+    def _changes(self, shards: Sequence[Shard[View]]) -> Iterator["Transaction"]:
+        """Shards to change, their locks being held."""
+        tx = Transaction({shard: self.read(shard).editable() for shard in shards})
+        try:
+            yield tx
+            self._save({shard: view for shard, view in tx.views.items() if view.changed})
+        finally:
+            for view in tx.views.values():
+                view.close()
+
+    def _save(self, views: dict[Shard[View], View]) -> None:
+        contents = {shard.name: view.save() for shard, view in views.items()}
+        stamps = self._engine.replace(contents) if contents else {}
+        for shard, view in views.items():
+            self._cache.put(shard.name, _Cached(stamps[shard.name], view, len(contents[shard.name])))
+
+
+class Transaction:
+    """The shards of a transaction, to be read and changed; what was changed is seen at once, here and nowhere else."""
+
+    def __init__(self, views: dict[Shard[View], View]) -> None:
+        self.views = views
+
+    def __getitem__(self, shard: Shard[V]) -> V:
+        return cast(V, self.views[shard])
+
+
+class _Cached(NamedTuple):
+    stamp: object
+    view: View
+    size_bytes: int
+
+
+class _Cache:
+    """Views this process has decoded, the longest unused going first when they get too many. Any of them may be out
+    of date: the stamp tells."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._empty()
+
+    def get(self, name: str) -> _Cached | None:
+        if self._pid != os.getpid():
+            self._empty()  # after a fork: another thread of the parent may have held the lock
+        with self._lock:
+            cached = self._views.get(name)
+            if cached is not None:
+                self._views.move_to_end(name)
+            return cached
+
+    def put(self, name: str, cached: _Cached) -> None:
+        with self._lock:
+            self._size_bytes -= self._views.pop(name).size_bytes if name in self._views else 0
+            self._views[name] = cached
+            self._size_bytes += cached.size_bytes
+            while self._size_bytes > self._limit_bytes and len(self._views) > 1:
+                self._size_bytes -= self._views.popitem(last=False)[1].size_bytes
+
+    def drop(self, name: str) -> None:
+        with self._lock:
+            self._size_bytes -= self._views.pop(name).size_bytes if name in self._views else 0
+
+    def _empty(self) -> None:
+        self._pid = os.getpid()
+        self._lock = Lock()
+        self._views: OrderedDict[str, _Cached] = OrderedDict()
+        self._size_bytes = 0
+
+
+def _secret(engine: Engine, given: str | None) -> bytes:
+    """What keys are hashed and cookies signed with: the given secret, or the store's own, made at its first start."""
+    text = (
+        given.encode() if given is not None else engine.make_once("secret_key", f"{secrets.token_hex(32)}\n".encode())
+    )
+    text = text.strip()
+    if given is None and len(text) < SHORTEST_SECRET:
+        raise StoreError(f"secret_key in the data folder is damaged: it has {len(text)} characters")
+    return hashlib.sha256(text).digest()
