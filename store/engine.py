@@ -43,5 +43,5 @@ class Engine(Protocol):
     def sweep(self) -> None:
         """Remove what writers that were killed left behind. Called once, at the start."""
 
-    def make_once(self, name: str, content: bytes) -> bytes:
+    def make_once(self, name: str, content: bytes, timeout_s: float) -> bytes:
         """Keep a small private content unless there is one by that name; return the one that is kept."""

@@ -1,5 +1,10 @@
 """What the store refuses, each named for what happened. The message is fit to be shown to whoever asked."""
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class NotFound(Exception):
     """No document, or no shard, goes by this id."""
@@ -19,3 +24,15 @@ class StoreError(Exception):
 
 class StoreFull(StoreError):
     """The disk or the quota is full. What was stored before is unchanged."""
+
+
+@contextmanager
+def refusals(path: str | Path) -> Iterator[None]:
+    """Say which file the system refused, and why: StoreFull for want of room, StoreError for the rest."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreFull(f"{path}: {reason}. What was stored is unchanged; make room and try again") from error
+        raise StoreError(f"{path}: {reason}") from error

@@ -8,8 +8,8 @@ beside, makes it durable (fsync), renames it over the old one (atomic within a f
 without which the rename itself could be lost with the power.
 """
 
-import errno
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,11 +17,11 @@ from pathlib import Path
 
 from store.codec import HEAD_BYTES
 from store.engine import Held
-from store.errors import Busy, StoreError, StoreFull
+from store.errors import Busy, refusals
 from store.locks import Locks
-from store.shards import lock_of
+from store.shards import is_shard_name, lock_of
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+_TEMPORARY = re.compile(r"\.(.+?)(?:\.json)?\.[0-9a-f]{16}\.tmp")
 
 
 class FileEngine:
@@ -29,17 +29,21 @@ class FileEngine:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        with _refusals(folder):
+        with refusals(folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             (folder / "locks").mkdir(mode=0o700, exist_ok=True)
+            _sync_folder(folder)
+        with suppress(OSError):  # a parent that we may not read is no reason not to start
+            _sync_folder(folder.parent)
         self._locks = Locks(folder / "locks")
 
     def read(self, name: str, known: object = None) -> Held | None:
         path = self.place(name)
-        with _refusals(path):
+        with refusals(path):
             try:
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
+                self._expect_folder()
                 return None
             try:
                 head = os.read(descriptor, HEAD_BYTES)
@@ -63,12 +67,14 @@ class FileEngine:
         try:
             for name, data in contents.items():
                 path = self.place(name)
-                with _refusals(path):
+                with refusals(path):
+                    self._make_folders(name)
                     waiting[name], stamps[name] = _write_beside(path, data)
             for name in contents:
                 path = self.place(name)
-                with _refusals(path):
-                    os.replace(waiting.pop(name), path)
+                with refusals(path):
+                    os.replace(waiting[name], path)
+                    del waiting[name]
         finally:
             for temporary in waiting.values():
                 with suppress(OSError):
@@ -78,7 +84,7 @@ class FileEngine:
 
     def remove(self, name: str) -> None:
         path = self.place(name)
-        with _refusals(path):
+        with refusals(path):
             try:
                 os.unlink(path)
             except FileNotFoundError:
@@ -87,43 +93,57 @@ class FileEngine:
 
     def names(self, kind: str) -> list[str]:
         folder = self._folder / kind
-        with _refusals(folder):
-            return sorted(str(path.relative_to(self._folder))[: -len(".json")] for path in folder.rglob("*.json"))
+        with refusals(folder):
+            found = [str(path.relative_to(self._folder))[: -len(".json")] for path in folder.rglob("*.json")]
+            return sorted(filter(is_shard_name, found))
 
     def check(self) -> None:
-        path = str(self._folder / "probe")
-        with _refusals(self._folder):
-            temporary, _ = _write_beside(path, b"can this be written?\n")
-            os.unlink(temporary)
+        with refusals(self._folder):
+            self._expect_folder()
+            temporary, _ = _write_beside(f"{self._folder}/probe", b"can this be written?\n")
+            Path(temporary).unlink(missing_ok=True)  # another process that starts now may have swept it
 
     def place(self, name: str) -> str:
         return f"{self._folder}/{name}.json"
 
     def sweep(self) -> None:
         """A temporary file belongs to whoever holds its shard's lock; without a holder it is nobody's."""
-        with _refusals(self._folder):
+        with refusals(self._folder):
             for path in self._folder.rglob(".*.tmp"):
-                name = str(path.relative_to(self._folder).parent / path.name[1:].split(".json.")[0])
-                with suppress(Busy, FileNotFoundError), self._locks.hold([lock_of(name)], timeout_s=0):
-                    path.unlink()
+                found = _TEMPORARY.fullmatch(path.name)
+                if found:
+                    name = str(path.relative_to(self._folder).parent / found[1])
+                    with suppress(Busy), self._locks.hold([lock_of(name)], timeout_s=0):
+                        path.unlink(missing_ok=True)
 
-    def make_once(self, name: str, content: bytes) -> bytes:
-        path = str(self._folder / name)
-        with _refusals(path):
-            if not os.path.exists(path):
-                temporary, _ = _write_beside(path, content)
-                try:
-                    os.link(temporary, path)  # unlike a rename, this never replaces what another just made
+    def make_once(self, name: str, content: bytes, timeout_s: float) -> bytes:
+        path = self._folder / name
+        if not path.exists():
+            with self.locked([name], timeout_s), refusals(path):
+                if not path.exists():
+                    temporary, _ = _write_beside(str(path), content)
+                    os.replace(temporary, path)
                     _sync_folder(self._folder)
-                except FileExistsError:
-                    pass
-                finally:
-                    os.unlink(temporary)
-            return Path(path).read_bytes()
+        with refusals(path):
+            return path.read_bytes()
+
+    def _expect_folder(self) -> None:
+        """A folder that is gone, or a mount point with nothing mounted, is not an empty store."""
+        with refusals(self._folder / "locks"):
+            os.stat(self._folder / "locks")
+
+    def _make_folders(self, name: str) -> None:
+        parent = self._folder
+        for part in name.split("/")[:-1]:
+            folder = parent / part
+            if not folder.exists():
+                folder.mkdir(mode=0o700, exist_ok=True)
+                _sync_folder(parent)
+            parent = folder
 
     def _sync_folders(self, names: Iterable[str]) -> None:
         for folder in {Path(self.place(name)).parent for name in names}:
-            with _refusals(folder):
+            with refusals(folder):
                 _sync_folder(folder)
 
 
@@ -138,12 +158,7 @@ def _write_beside(path: str, data: bytes) -> tuple[str, object]:
     """A durable temporary file that `path` can be replaced by, and the stamp it will then have."""
     folder, file = os.path.split(path)
     temporary = f"{folder}/.{file}.{secrets.token_hex(8)}.tmp"
-    try:
-        descriptor = _create(temporary)
-    except FileNotFoundError:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        _sync_folder(Path(folder).parent)
-        descriptor = _create(temporary)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         try:
             left = memoryview(data)
@@ -158,27 +173,9 @@ def _write_beside(path: str, data: bytes) -> tuple[str, object]:
         raise
 
 
-def _create(path: str) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-
-
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def _refusals(path: str | Path) -> Iterator[None]:
-    """Say which file the system refused, and why."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        if error.errno in FULL:
-            raise StoreFull(
-                f"{path} can't be written: {reason}. Nothing was changed; make room and try again"
-            ) from error
-        raise StoreError(f"{path}: {reason}") from error

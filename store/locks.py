@@ -12,7 +12,7 @@ from threading import Lock
 
 from filelock import lock_descriptor, unlock_descriptor
 
-from store.errors import Busy
+from store.errors import Busy, refusals
 
 POLL_S = 0.002  # filelock's own 50 ms would let a writer wait for seconds under load
 KEPT_OPEN = 256  # descriptors, of the 1024 that a process may have by default
@@ -93,11 +93,18 @@ class _Lock:
             self._descriptor = None
 
     def _try(self) -> bool:
-        if self._descriptor is None:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if not lock_descriptor(self._descriptor, blocking=False):
-            return False
-        if os.fstat(self._descriptor).st_nlink:
-            return True
-        self.close()  # somebody deleted the file after all: this lock excludes only those who had it open too
+        with refusals(self._path):
+            if self._descriptor is None:
+                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if not lock_descriptor(self._descriptor, blocking=False):
+                return False
+            if self._is_current(self._descriptor):
+                return True
+        self.close()  # somebody deleted or moved the file after all: this lock excludes only those who had it open
         return False
+
+    def _is_current(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.stat(self._path), os.fstat(descriptor))
+        except FileNotFoundError:
+            return False

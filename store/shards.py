@@ -49,6 +49,9 @@ NOUNS: dict[type, str] = {
 }
 
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
+_NAME = re.compile(
+    rf"registry|leases|(heartbeats|inventories|groups|events)/{_ID.pattern}|history/{_ID.pattern}/{_ID.pattern}"
+)
 
 
 class View:
@@ -185,6 +188,11 @@ def lock_of(name: str) -> str:
     if kind == "history":
         return f"{kind}/{rest.partition('/')[0]}"
     return name
+
+
+def is_shard_name(name: str) -> bool:
+    """Whether a file of this name is ours: people leave copies and notes beside the real ones."""
+    return _NAME.fullmatch(name) is not None
 
 
 REGISTRY = Shard("registry", Registry)

@@ -44,7 +44,7 @@ class Store:
         self._cache = _Cache(CACHE_BYTES)
         self._thread = local()
         engine.sweep()
-        self.secret = _secret(engine, secret)
+        self.secret = _secret(engine, secret, lock_timeout_s)
 
     @classmethod
     def open(cls, folder: Path, *, lock_timeout_s: float = 5.0, secret: str | None = None) -> "Store":
@@ -101,14 +101,12 @@ class Store:
         return [events_of(name.split("/")[1]) for name in self._engine.names("events")]
 
     def add_event(self, event: Event) -> None:
-        """Append to the audit trail: to the newest segment of the event's day, or a new one when that is full."""
+        """Append to the audit trail, in the newest segment of the event's day or in a new one."""
         day = f"{event.at.astimezone(UTC):%Y-%m-%d}"
         with self._locked([events_of(day)], None):
-            of_day = [shard for shard in self.event_segments() if shard.name.startswith(f"events/{day}-")]
-            if not of_day or len(self.read(of_day[-1]).events) >= EVENTS_PER_SEGMENT:
-                of_day.append(events_of(f"{day}-{len(of_day) + 1:04}"))
-            with self._changes([of_day[-1]]) as tx:
-                tx[of_day[-1]].events.put(event)
+            segment = self._segment_to_fill(day)
+            with self._changes([segment]) as tx:
+                tx[segment].events.put(event)
 
     def events(self) -> Iterator[Event]:
         """The audit trail, newest first, read piece by piece as far as the caller goes."""
@@ -127,6 +125,17 @@ class Store:
         """Raise StoreError (or StoreFull) unless the store can be read and written now."""
         self.read(REGISTRY)
         self._engine.check()
+
+    def _segment_to_fill(self, day: str) -> Shard[Events]:
+        of_day = [shard for shard in self.event_segments() if shard.name.startswith(f"events/{day}-")]
+        if not of_day:
+            return events_of(f"{day}-0001")
+        newest = of_day[-1]
+        try:
+            full = len(self.read(newest).events) >= EVENTS_PER_SEGMENT
+        except StoreError:
+            full = True  # damaged: leave it as evidence, and go on beside it
+        return events_of(f"{day}-{int(newest.name[-4:]) + 1:04}") if full else newest
 
     def _drop_before(self, segments: Sequence[Shard[View]], days: int, now: datetime | None) -> int:
         first_kept = f"{(now or datetime.now(UTC)) - timedelta(days=days):%Y-%m-%d}"
@@ -154,10 +163,10 @@ class Store:
         tx = Transaction({shard: self.read(shard).editable() for shard in shards})
         try:
             yield tx
-            self._save({shard: view for shard, view in tx.views.items() if view.changed})
         finally:
             for view in tx.views.values():
                 view.close()
+        self._save({shard: view for shard, view in tx.views.items() if view.changed})
 
     def _save(self, views: dict[Shard[View], View]) -> None:
         contents = {shard.name: view.save() for shard, view in views.items()}
@@ -218,12 +227,11 @@ class _Cache:
         self._size_bytes = 0
 
 
-def _secret(engine: Engine, given: str | None) -> bytes:
+def _secret(engine: Engine, given: str | None, timeout_s: float) -> bytes:
     """What keys are hashed and cookies signed with: the given secret, or the store's own, made at its first start."""
-    text = (
-        given.encode() if given is not None else engine.make_once("secret_key", f"{secrets.token_hex(32)}\n".encode())
-    )
-    text = text.strip()
-    if given is None and len(text) < SHORTEST_SECRET:
+    if given is not None:
+        return hashlib.sha256(given.strip().encode()).digest()
+    text = engine.make_once("secret_key", f"{secrets.token_hex(32)}\n".encode(), timeout_s).strip()
+    if len(text) < SHORTEST_SECRET:
         raise StoreError(f"secret_key in the data folder is damaged: it has {len(text)} characters")
     return hashlib.sha256(text).digest()
