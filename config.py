@@ -63,10 +63,10 @@ KEY = r"[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_~-]{16,256}"
 ChosenKey = Annotated[str, _text("<id>.<secret> with a secret of 16 characters or more", KEY, 400)]
 RATE = r"[1-9]\d{0,5}/(?:[1-9]\d{0,3} )?(?:second|minute|hour|day)s?"
 Rate = Annotated[str, _text("a rate such as 10/minute or 10/5 minutes", RATE)]
-Origin = Annotated[str, _text("* or an origin such as https://nas.example", r"\*|https?://[^/\s,]+")]
-WebAddress = Annotated[str, _text("an http or https address", r"https?://[^/\s]\S*", 2048)]
-NotifyAddress = Annotated[str, _text("an address such as ntfy://topic", r"[a-z][a-z0-9+.-]*://\S+", 2048)]
-StoreAddress = Annotated[str, _text("postgresql://user@host/database", r"postgres(?:ql)?://\S+", 2048)]
+Origin = Annotated[str, _text("* or an origin such as https://nas.example", r"\*|https?://(?:(?![/,])[!-~])+")]
+WebAddress = Annotated[str, _text("an http or https address", r"https?://(?!/)[!-~]+", 2048)]
+NotifyAddress = Annotated[str, _text("an address such as ntfy://topic", r"[a-z][a-z0-9+.-]*://[!-~]+", 2048)]
+StoreAddress = Annotated[str, _text("postgresql://user@host/database", r"postgres(?:ql)?://[!-~]+", 2048)]
 
 
 class DatasetGlobs(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -268,9 +268,9 @@ def _read(file: Path) -> _Source:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file}: expected UTF-8 text, got byte {error.object[error.start]:#x}") from error
     values, lines = (_parse_toml if file.suffix == ".toml" else _parse_yaml)(file, text)
-    if not isinstance(values, dict):
+    if not isinstance(values, dict | None):
         raise ConfigError(f"{file}: expected settings as `key: value`")
-    return _Source(file, values, lines)
+    return _Source(file, values or {}, lines)
 
 
 def _parse_toml(file: Path, text: str) -> tuple[Any, dict[Place, int]]:
@@ -305,10 +305,9 @@ def _parse_yaml(file: Path, text: str) -> tuple[Any, dict[Place, int]]:
             for first, pairs in loader.yaml_implicit_resolvers.items()
         }
         node = loader.get_single_node()
-        if node is None:
-            return {}, lines
-        _mark(file, node, (), lines)
-        return loader.construct_document(node), lines
+        if node:
+            _mark(file, node, (), lines)
+        return node and loader.construct_document(node), lines
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         hint = "; put a value that begins with * in quotes" if "alias" in f"{error.context} {error.problem}" else ""
@@ -379,11 +378,10 @@ def _check(source: _Source) -> dict[str, Any]:
             source.refuse((str(key),), f"unknown setting{_suggestion(str(key), [*types, *ALIASES])}")
         if name != key and name in source.values:
             source.refuse((key,), f"is another name for {name}, which is set, too")
-        if value is not None:
-            groups = name == "groups"
-            settings[name] = (
-                _check_groups(source, value) if groups else _check_value(source, (key,), value, types[name])
-            )
+        if name == "groups" and value is not None:
+            settings[name] = _check_groups(source, value)
+        elif value is not None:
+            settings[name] = _check_value(source, (key,), value, types[name])
     return settings
 
 
@@ -426,10 +424,8 @@ def _in_words(message: str, expected: Any) -> tuple[Place, str]:
     if match := re.fullmatch(r"Object contains unknown field `(.*)`", problem, re.DOTALL):
         return (*below, match[1]), f"unknown key{_suggestion(match[1], expected.__struct_fields__)}"
     if problem.startswith("Invalid enum value"):
-        return (
-            below,
-            f"expected one of {', '.join(get_args(expected))}, got{problem.removeprefix('Invalid enum value')}",
-        )
+        got = problem.removeprefix("Invalid enum value")
+        return below, f"expected one of {', '.join(get_args(expected))}, got{got}"
     if match := re.fullmatch(r"(\w+): (.*)", problem):  # from a __post_init__: it names the key
         return (*below, match[1]), match[2]
     problem = problem.replace("`", "").replace(" | null", "").replace("Object missing required field", "missing key")
@@ -437,14 +433,8 @@ def _in_words(message: str, expected: Any) -> tuple[Place, str]:
         problem += "; put it in quotes"
     for pattern, meaning in _MEANINGS.items():
         problem = problem.replace(pattern, meaning)
-    words = {
-        "Expected": "expected",
-        "str": "text",
-        "int": "a whole number",
-        "float": "a number",
-        "bool": "true or false",
-    }
-    words |= {"object": "keys with values", "array": "a list"}
+    words = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false", "array": "a list"}
+    words |= {"object": "keys with values", "Expected": "expected"}
     return below, re.sub(
         r"^Expected|(?<=^Expected )\w+|(?<=, got )\w+", lambda word: words.get(word[0], word[0]), problem
     )
