@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from tests.zfs_token import decode_token, encode_token
+from planner.resume import decode_resume_token
+from tests.tokens import encode_resume_token
 from tests.zfs_values import (
     NEW_DATASET_BYTES,
     Block,
@@ -446,38 +447,38 @@ class Pools:
         if not partial:
             return None
         part = partial.parts[0]
-        return encode_token(
+        return encode_resume_token(
             part.to_name,
             part.to_guid,
             part.from_guid,
-            bytes_done=size(part.blocks),
-            offset=len(part.blocks),
-            flags=(*(["embedok"] if partial.embedded else []), "compressok", *(["rawok"] if partial.raw else [])),
+            size(part.blocks),
+            raw=partial.raw,
+            embedded=partial.embedded,
+            compressed=True,
         )
 
     def resume(self, token: str) -> Stream:
         """The rest of the stream that a token names (`zfs send -t`)."""
-        try:
-            said = decode_token(token)
-        except ValueError as error:
-            raise Refused(f"cannot resume send: {error}") from None
-        name, _, snap = str(said["toname"]).partition("@")
+        said = decode_resume_token(token)
+        if said is None:
+            raise Refused("cannot resume send: resume token is corrupt")
+        name, _, snap = said.to_name.partition("@")
         dataset = self.dataset(name)
         last = self.find(f"{name}@{snap}")
-        if last.guid != said["toguid"]:
+        if last.guid != said.to_guid:
             raise Refused(
                 f"cannot resume send: '{name}@{snap}' is no longer the same snapshot used in the initial send"
             )
         base = None
-        if "fromguid" in said:
-            bases = [known for known in dataset.snapshots + dataset.bookmarks if known.guid == said["fromguid"]]
+        if said.from_guid:
+            bases = [known for known in dataset.snapshots + dataset.bookmarks if known.guid == said.from_guid]
             if not bases:
-                raise Refused(f"cannot resume send: incremental source {said['fromguid']} no longer exists")
+                raise Refused(f"cannot resume send: incremental source {said.from_guid} no longer exists")
             base = bases[0]
-        raw = "rawok" in said
-        part = self._part(name, last, base, raw)
-        part = replace(part, blocks=part.blocks[int(str(said["offset"])) :])
-        return Stream(dataset.kind, (part,), dataset.encryption, raw, "embedok" in said, resumed=True)
+        part = self._part(name, last, base, said.raw)
+        there = [at for at in range(len(part.blocks) + 1) if size(part.blocks[:at]) <= said.bytes_done]
+        part = replace(part, blocks=part.blocks[there[-1] :])
+        return Stream(dataset.kind, (part,), dataset.encryption, said.raw, said.embedded, resumed=True)
 
     # --- listing ---------------------------------------------------------------------------------
 
