@@ -1,0 +1,268 @@
+"""Which snapshots may go, as far as the other members are concerned, and which must stay and for whom.
+
+A snapshot is needed when it is the newest one that any two members share, when a transfer that is planned,
+running or broken off starts or ends with it, when it has holds or clones, and when it is the last copy of
+anything the group wants. Members that are away count with what they last reported. What is not known is
+needed, and what is known by its name only is never judged by it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from planner.globs import selects
+from planner.histories import History, history, is_certain
+from planner.model import Member, Plan, Policy, Snapshot, Step, Verdict, Work
+from planner.paths import is_internal, is_set_aside, path_of
+from planner.resume import decode_resume_token
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """One member's history of a dataset."""
+
+    member: Member
+    history: History
+    imported: bool  # False: what its pool held when it was last there
+    counts: bool  # reported lately, so that it may stand in for another copy
+
+    @property
+    def system(self) -> str:
+        return self.member.system_id
+
+
+@dataclass(frozen=True, slots=True)
+class _Need:
+    reason: str
+    by: str | None = None  # a system_id
+
+
+@dataclass(slots=True)
+class _Needs:
+    """Why snapshots must stay: by system and guid, in one dataset."""
+
+    found: dict[tuple[str, str], list[_Need]] = field(default_factory=dict)
+
+    def add(self, system: str | None, guid: str | None, reason: str, by: str | None = None) -> None:
+        if system is not None and guid is not None:
+            self.found.setdefault((system, guid), []).append(_Need(reason, by))
+
+    def of(self, system: str, guid: str) -> list[_Need]:
+        return self.found.get((system, guid), [])
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One dataset of the group on all members, and all that its snapshots are judged by."""
+
+    policy: Policy
+    copies: Sequence[_Copy]
+    needs: _Needs
+    stop: _Need | None  # why nothing of it may go
+    pruned: frozenset[str]  # guids that the hub once had and has no more
+    clones: Mapping[tuple[str, str], str]  # by system and the snapshot's full name
+    selected: dict[str, bool]  # whether the group chooses snapshots of a name, as far as asked
+
+    def wants(self, snapshot: Snapshot) -> bool:
+        name = snapshot.name
+        if name not in self.selected:
+            self.selected[name] = selects(self.policy.snapshot_include, self.policy.snapshot_exclude, name)
+        return self.selected[name] and snapshot.guid not in self.pruned
+
+
+def prunable(policy: Policy, members: Sequence[Member], work: Work, plan: Plan, now: float) -> tuple[Verdict, ...]:
+    """A verdict on every snapshot of the group's datasets: by system as configured, dataset, oldest first.
+
+    `members` have their finished steps credited; `plan` is the group's plan for them.
+    """
+    places = {system: place for place, system in enumerate(policy.order)}
+    ordered = sorted(members, key=lambda m: (places.get(m.system_id, len(places)), m.system_id))
+    steps: dict[str, list[Step]] = {}
+    for step in plan.steps:
+        steps.setdefault(step.path, []).append(step)
+    gone: dict[str, set[str]] = {}
+    for row in work.gone:
+        if policy.directional and row.system_id == policy.hub:
+            gone.setdefault(row.dataset, set()).add(row.guid)
+    hosts = {member.system_id: member.hostname for member in ordered}
+    clones = _clones(ordered)
+    stops = _unaccepted(ordered, work)
+    judged: dict[tuple[str, str], tuple[Verdict, ...]] = {}
+    selected: dict[str, bool] = {}
+    for path, copies in _copies_by_path(policy, ordered, now).items():
+        needs = _needs(path, copies, work, steps.get(path, ()), hosts)
+        stop = stops.get(path) or _unreadable(copies)
+        case = _Case(policy, copies, needs, stop, _pruned_on_the_hub(policy, copies, gone), clones, selected)
+        for copy in copies:
+            if copy.imported:
+                verdicts = tuple(_verdict(snapshot, copy, case) for snapshot in copy.history.snapshots)
+                judged[copy.system, copy.history.replica.dataset] = verdicts
+    keys = [(member.system_id, dataset) for member in ordered for dataset in sorted(member.replicas)]
+    return tuple(verdict for key in keys for verdict in judged.get(key, ()))
+
+
+def _copies_by_path(policy: Policy, members: Iterable[Member], now: float) -> dict[str, list[_Copy]]:
+    copies: dict[str, list[_Copy]] = {}
+    chosen: dict[str, bool] = {}
+    for member in members:
+        moments = [moment for moment in (member.reported_at, member.confirmed_at) if moment is not None]
+        counts = bool(moments) and max(moments) >= now - policy.stale_after_s
+        for name, replica in {**member.absent, **member.replicas}.items():
+            path = path_of(member, name)
+            if path is None or is_internal(name) or is_set_aside(name):
+                continue
+            if path not in chosen:
+                chosen[path] = selects(policy.include, policy.exclude, path)
+            if chosen[path]:
+                imported = name in member.replicas
+                copies.setdefault(path, []).append(_Copy(member, history(replica), imported, counts and imported))
+    return copies
+
+
+def _clones(members: Iterable[Member]) -> dict[tuple[str, str], str]:
+    """The clones of snapshots: a snapshot that has one can't be destroyed."""
+    return {
+        (member.system_id, replica.origin): name
+        for member in members
+        for name, replica in {**member.absent, **member.replicas}.items()
+        if replica.origin
+    }
+
+
+# --- what is needed ------------------------------------------------------------------------------
+
+
+def _needs(path: str, copies: Sequence[_Copy], work: Work, steps: Iterable[Step], hosts: Mapping[str, str]) -> _Needs:
+    needs = _Needs()
+    for copy in copies:
+        for other in copies:
+            if other is not copy:
+                _need_common(needs, copy, other)
+        _need_resumable(needs, copy, copies)
+    for step in steps:
+        _need_planned(needs, step, hosts.get(step.target, step.target))
+    for lease in work.leases:
+        for system, dataset in ((lease.source, lease.source_dataset), (lease.target, lease.target_dataset)):
+            if any(copy.system == system and copy.history.replica.dataset == dataset for copy in copies):
+                for guid in (lease.base_guid, lease.end_guid):
+                    needs.add(system, guid, "a transfer that is running needs it", lease.target)
+    for decision in work.decisions:
+        if decision.path == path:
+            for loser in decision.losers:
+                for copy in copies:
+                    needs.add(copy.system, loser.base_guid, "resolving a conflict starts from it", loser.system_id)
+    return needs
+
+
+def _need_common(needs: _Needs, copy: _Copy, other: _Copy) -> None:
+    """The newest that both have: the next increment starts from it. Raw ones need the same IV set too.
+
+    The other side may have kept only a bookmark of it.
+    """
+    for raw in (False, True):
+        shared = _newest_shared(copy.history, other.history, raw)
+        if shared is not None:
+            for one, for_whom in ((copy, other), (other, copy)):
+                reason = f"it is the newest snapshot shared with {for_whom.member.hostname}"
+                needs.add(one.system, shared, reason, for_whom.system)
+
+
+def _newest_shared(one: History, other: History, raw: bool) -> str | None:
+    for snapshot in reversed(one.snapshots):
+        mark = other.find(snapshot.guid) if is_certain(snapshot) else None
+        if mark is not None and not (raw and snapshot.ivsetguid != mark.ivsetguid):
+            return snapshot.guid
+    return None
+
+
+def _need_resumable(needs: _Needs, copy: _Copy, copies: Sequence[_Copy]) -> None:
+    token = decode_resume_token(copy.history.replica.resume_token or "")
+    if token is not None:
+        for holder in copies:
+            for guid in (token.to_guid, token.from_guid):
+                reason = f"the transfer to {copy.member.hostname} that broke off goes on with it"
+                needs.add(holder.system, guid, reason, copy.system)
+
+
+def _need_planned(needs: _Needs, step: Step, target_host: str) -> None:
+    base, end = (mark.guid if mark is not None else None for mark in (step.base, step.end))
+    if step.type in ("create", "sync", "resume"):
+        reason = f"the next transfer to {target_host} needs it"
+        for guid in (base, end, *(snapshot.guid for snapshot in step.delivers)):
+            needs.add(step.source, guid, reason, step.target)
+        needs.add(step.target, base, reason, step.target)
+    else:
+        needs.add(step.target, end, f"a planned {step.type} needs it", step.target)
+
+
+def _unaccepted(members: Iterable[Member], work: Work) -> dict[str, _Need]:
+    """The paths of which one member lost much at once: until an admin accepts that, nothing of them goes anywhere."""
+    stops: dict[str, _Need] = {}
+    by_id = {member.system_id: member for member in members}
+    for guard in work.guards:
+        member = by_id.get(guard.system_id)
+        path = path_of(member, guard.dataset) if member is not None else None
+        if member is not None and path is not None:
+            what = f"{member.hostname} lost many snapshots of {guard.dataset} at once"
+            stops[path] = _Need(f"{what}: an admin must accept that first", member.system_id)
+    return stops
+
+
+def _unreadable(copies: Iterable[_Copy]) -> _Need | None:
+    """What stops every deletion in a dataset when a broken transfer doesn't say what it goes on with."""
+    for copy in copies:
+        text = copy.history.replica.resume_token
+        if text and decode_resume_token(text) is None:
+            what = f"what the transfer to {copy.member.hostname} that broke off goes on with is not known"
+            return _Need(f"{what}: its resume token can't be read", copy.system)
+    return None
+
+
+# --- the verdict on one snapshot -----------------------------------------------------------------
+
+
+def _verdict(snapshot: Snapshot, copy: _Copy, case: _Case) -> Verdict:
+    needs = [case.stop] if case.stop is not None else []
+    needs += [*case.needs.of(copy.system, snapshot.guid), *_own_needs(snapshot, copy, case.clones)]
+    others = [c for c in case.copies if c is not copy and c.counts and snapshot.guid in c.history.places]
+    wanted = case.wants(snapshot)
+    if wanted and not others:
+        needs.append(_Need("the group wants it, and no other system that reported lately has a copy"))
+    by = {need.by for need in needs}
+    return Verdict(
+        system_id=copy.system,
+        dataset=copy.history.replica.dataset,
+        snapshot=snapshot,
+        needed=bool(needs),
+        reason="; ".join(dict.fromkeys(need.reason for need in needs)) or _why_it_may_go(wanted, others),
+        needed_by=tuple(c.system for c in case.copies if c.system in by),
+    )
+
+
+def _own_needs(snapshot: Snapshot, copy: _Copy, clones: Mapping[tuple[str, str], str]) -> Iterator[_Need]:
+    if not is_certain(snapshot):
+        yield _Need("it was reported without its guid, and a name is not enough to tell what it is")
+    if snapshot.userrefs is None:
+        yield _Need("whether it has holds is not known: the agent must report the column userrefs")
+    elif snapshot.userrefs:
+        yield _Need("it has holds", copy.system)
+    clone = clones.get((copy.system, f"{copy.history.replica.dataset}@{snapshot.name}"))
+    if clone is not None:
+        yield _Need(f"{clone} is a clone of it", copy.system)
+
+
+def _why_it_may_go(wanted: bool, others: Sequence[_Copy]) -> str:
+    if not wanted:
+        return "no transfer needs it, and the group does not want it"
+    names = " and ".join(copy.member.hostname for copy in others)
+    return f"no transfer needs it, and {names} {'has' if len(others) == 1 else 'have'} it too"
+
+
+def _pruned_on_the_hub(policy: Policy, copies: Sequence[_Copy], gone: Mapping[str, set[str]]) -> frozenset[str]:
+    """What the hub once had of a dataset and has no more, so that the group no longer wants it.
+
+    A dataset of which the hub has nothing left was not pruned: it was destroyed, renamed or made anew.
+    """
+    hub = next((copy for copy in copies if policy.directional and copy.system == policy.hub), None)
+    if hub is None or not hub.history.places:
+        return frozenset()
+    return frozenset(gone.get(hub.history.replica.dataset, set()) - set(hub.history.places))
