@@ -1,0 +1,315 @@
+"""Actions with leases: an agent starts one, says how far it is, and says how it ended."""
+
+import secrets
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from handlers.bodies import ProgressBody
+from handlers.errors import Conflicting, Forbidden, Gone, Invalid
+from handlers.events import record
+from handlers.gathering import row_of
+from handlers.instructions import GroupPlan, action_of
+from handlers.request import Answer, Request
+from handlers.resolving import adopt_automatic, note_sync
+from handlers.sync import group_plan
+from handlers.sync_groups import visible_groups
+from planner.model import Step
+from store import LEASES
+from store.documents import Credit, Failure, Lease
+
+TRANSFERS = frozenset({"create", "sync", "resume"})
+LOG_TAIL_CHARACTERS = 4000
+FIRST_RETRY_S, LAST_RETRY_S = 60, 6 * 3600  # doubled with each failure in a row
+FORGET_FAILURE_AFTER = timedelta(days=7)
+
+
+# --- start ---------------------------------------------------------------------------------------
+
+
+def start_action(request: Request, action_id: str) -> Answer:
+    """Take the lease on an action, or extend it: its holder gets the same token again."""
+    held = _lease(request, action_id)
+    if held is not None and held.expires_at > request.now:
+        return _extend(request, held)
+    context, step = _planned(request, action_id)
+    if request.caller.is_agent and step.executor != request.caller.system_id:
+        raise Forbidden("another system runs this action")
+    _require_dependencies(context, step)
+    adopt_automatic(request, context, step)
+    lease = _new_lease(request, context, step)
+    with request.store.transaction(LEASES) as tx:
+        view = tx[LEASES]
+        _require_free(request, context, step, view.leases.all())
+        credit = view.credits.get(action_id) if action_id in view.credits else None
+        if credit is not None and credit.finished_at > request.now - timedelta(seconds=1):
+            raise Gone("this action was just finished")
+        for old in view.leases.all():
+            if old.expires_at < request.now - timedelta(days=1):
+                view.leases.remove(old.id)
+        view.leases.put(lease)
+    record(
+        request,
+        "action.started",
+        subject=f"{step.type} {step.target_dataset}",
+        sync_group_id=context.group.id,
+        action_id=action_id,
+    )
+    return _leased(request, lease)
+
+
+def _extend(request: Request, held: Lease) -> Answer:
+    if request.caller.is_agent and held.executor_system_id != request.caller.system_id:
+        raise _held_by_another(request, held)
+    with request.store.transaction(LEASES) as tx:
+        leases = tx[LEASES].leases
+        if held.id not in leases:
+            raise Gone("this action was just finished")
+        lease = msgspec.structs.replace(leases.get(held.id), expires_at=_lease_end(request))
+        leases.put(lease)
+    return _leased(request, lease)
+
+
+def _planned(request: Request, action_id: str) -> tuple[GroupPlan, Step]:
+    """The step in the plan of one of the caller's groups. Raises Gone."""
+    for group in visible_groups(request):
+        context = group_plan(request, group)
+        for step in context.plan.steps:
+            if step.action_id == action_id:
+                return context, step
+    raise Gone("the plan no longer contains this action; ask for the instructions again")
+
+
+def _require_dependencies(context: GroupPlan, step: Step) -> None:
+    planned = {each.action_id: each for each in context.plan.steps}
+    for needed in step.depends_on:
+        if needed in planned:
+            first = planned[needed]
+            raise Conflicting(
+                f"it waits for another action: {first.type} {first.target_dataset} ({needed})",
+                headers={"Retry-After": "60"},
+            )
+
+
+def _require_free(request: Request, context: GroupPlan, step: Step, leases: list[Lease]) -> None:
+    """Raise Conflicting when another lease is in the way, or a system is at its max_transfers."""
+    active = [lease for lease in leases if lease.expires_at > request.now]
+    for lease in active:
+        if lease.id == step.action_id or (lease.target_system_id, lease.target_dataset) == (
+            step.target,
+            step.target_dataset,
+        ):
+            raise _held_by_another(request, lease)
+    if step.type not in TRANSFERS:
+        return
+    for system_id in (step.source, step.target):
+        busy = [
+            lease
+            for lease in active
+            if lease.action["action_type"] in TRANSFERS
+            and system_id in (lease.source_system_id, lease.target_system_id)
+        ]
+        if len(busy) >= context.policy.max_transfers:
+            soonest = min(lease.expires_at for lease in busy)
+            hostname = context.members[system_id or step.target].hostname
+            raise Conflicting(
+                f"{hostname} is at its max_transfers ({context.policy.max_transfers})",
+                headers={"Retry-After": _seconds_until(request, soonest, at_most=60)},
+            )
+
+
+def _held_by_another(request: Request, lease: Lease) -> Conflicting:
+    return Conflicting(
+        f"a lease on {lease.target_dataset} is held by another until {lease.expires_at:%Y-%m-%dT%H:%M:%SZ}",
+        headers={"Retry-After": _seconds_until(request, lease.expires_at, at_most=3600)},
+    )
+
+
+def _seconds_until(request: Request, moment: datetime, at_most: int) -> str:
+    return str(min(at_most, max(1, int((moment - request.now).total_seconds()) + 1)))
+
+
+def _new_lease(request: Request, context: GroupPlan, step: Step) -> Lease:
+    return Lease(
+        id=step.action_id,
+        token=secrets.token_urlsafe(24),
+        group_id=context.group.id,
+        action=msgspec.to_builtins(action_of(step, context)),
+        executor_system_id=step.executor,
+        source_system_id=step.source,
+        target_system_id=step.target,
+        source_dataset=step.source_dataset,
+        target_dataset=step.target_dataset,
+        base_guid=step.base.guid if step.base else None,
+        end_guid=step.end.guid if step.end else None,
+        delivers=[row_of(snapshot) for snapshot in step.delivers],
+        started_at=request.now,
+        expires_at=_lease_end(request),
+    )
+
+
+def _lease_end(request: Request) -> datetime:
+    return request.now + timedelta(seconds=request.config.lease_s)
+
+
+def _leased(request: Request, lease: Lease) -> Answer:
+    shown = {
+        **lease.action,
+        "lease": {"system_id": lease.executor_system_id, "expires_at": lease.expires_at},
+        "lease_token": lease.token,
+        "lease_expires_at": lease.expires_at,
+    }
+    seconds = _seconds_until(request, lease.expires_at, at_most=request.config.lease_s)
+    return Answer(shown, headers={"X-Lease-Token": lease.token, "X-Lease-Seconds": seconds})
+
+
+# --- progress and finish -------------------------------------------------------------------------
+
+
+def report_progress(request: Request, action_id: str, body: ProgressBody) -> Answer:
+    """Say how far a transfer is; renews the lease."""
+    with request.store.transaction(LEASES) as tx:
+        lease = _held(request, tx[LEASES], action_id)
+        lease = msgspec.structs.replace(
+            lease,
+            bytes_done=body.bytes_done,
+            bytes_total=body.bytes_total if body.bytes_total is not None else lease.bytes_total,
+            expires_at=_lease_end(request),
+        )
+        tx[LEASES].leases.put(lease)
+    shown = {"action_id": action_id, "lease_expires_at": lease.expires_at}
+    return Answer(shown, headers={"X-Lease-Seconds": str(request.config.lease_s)})
+
+
+def finish_action(request: Request, action_id: str, exit_status: str) -> dict[str, Any]:
+    """Say how an action ended: 0 with the expected guid is done; anything else is a failure, tried again later.
+
+    Repeating it changes nothing: the first answer counts.
+    """
+    if not exit_status.isascii() or not exit_status.isdecimal() or int(exit_status) > 255:
+        raise Invalid.at("exit_status", "is a number from 0 to 255")
+    status = int(exit_status)
+    received = request.headers.get("x-received-guid", "-")
+    with request.store.transaction(LEASES) as tx:
+        view = tx[LEASES]
+        earlier = _already_finished(request, view, action_id)
+        if earlier is not None:
+            return earlier
+        lease = _held(request, view, action_id)
+        if status == 0 and lease.action["action_type"] in TRANSFERS and received == "-":
+            raise Invalid.at("X-Received-Guid", "is needed: the newest guid on the target after the transfer")
+        expected = lease.end_guid if lease.action["action_type"] in TRANSFERS else None
+        mismatch = status == 0 and expected is not None and received != expected
+        view.leases.remove(action_id)
+        if status == 0 and not mismatch:
+            answer = _credit(request, view, lease)
+        else:
+            message = _log_tail(request)
+            if mismatch:
+                message = f"the target's newest guid is {received[:20]} instead of {expected}. {message}".strip()
+            answer = _fail(request, view, lease, status, message)
+    _tell(request, lease, answer)
+    if mismatch:
+        raise Conflicting(f"the target's newest guid is {received[:20]}, and {expected} was expected")
+    return answer
+
+
+def _lease(request: Request, action_id: str) -> Lease | None:
+    leases = request.store.read(LEASES).leases
+    return leases.get(action_id) if action_id in leases else None
+
+
+def _held(request: Request, view: Any, action_id: str) -> Lease:
+    """The caller's lease, by its token; one that ran out counts while nobody else has taken it."""
+    if action_id not in view.leases:
+        raise Gone("there is no lease on this action; start it again")
+    lease: Lease = view.leases.get(action_id)
+    token = request.headers.get("x-lease-token", "")
+    if request.caller.is_agent and lease.executor_system_id != request.caller.system_id:
+        raise Forbidden("another system runs this action")
+    if not secrets.compare_digest(token.encode(), lease.token.encode()):
+        raise Forbidden("X-Lease-Token is not this lease's")
+    return lease
+
+
+def _already_finished(request: Request, view: Any, action_id: str) -> dict[str, Any] | None:
+    token = request.headers.get("x-lease-token", "").encode()
+    if action_id in view.leases:
+        return None
+    for table, answer in ((view.credits, _done_json), (view.failures, _failed_json)):
+        if action_id in table and secrets.compare_digest(table.get(action_id).token.encode(), token):
+            return answer(table.get(action_id))
+    return None
+
+
+def _done_json(credit: Credit) -> dict[str, Any]:
+    return {"action_id": credit.id, "status": "done", "finished_at": credit.finished_at}
+
+
+def _failed_json(failure: Failure) -> dict[str, Any]:
+    return {
+        "action_id": failure.id,
+        "status": "failed",
+        "failures": failure.count,
+        "message": failure.message,
+        "retry_at": failure.retry_at,
+    }
+
+
+def _credit(request: Request, view: Any, lease: Lease) -> dict[str, Any]:
+    credit = Credit(
+        id=lease.id,
+        token=lease.token,
+        group_id=lease.group_id,
+        action=lease.action,
+        target_system_id=lease.target_system_id,
+        delivers=lease.delivers,
+        finished_at=request.now,
+    )
+    view.credits.put(credit)
+    if lease.id in view.failures:
+        view.failures.remove(lease.id)
+    return _done_json(credit)
+
+
+def _fail(request: Request, view: Any, lease: Lease, status: int, message: str) -> dict[str, Any]:
+    before = view.failures.get(lease.id).count if lease.id in view.failures else 0
+    wait_s = min(LAST_RETRY_S, FIRST_RETRY_S * 2 ** min(before, 20))
+    failure = Failure(
+        id=lease.id,
+        token=lease.token,
+        group_id=lease.group_id,
+        target_system_id=lease.target_system_id,
+        target_dataset=lease.target_dataset,
+        count=before + 1,
+        exit_status=status,
+        message=message,
+        failed_at=request.now,
+        retry_at=request.now + timedelta(seconds=wait_s),
+    )
+    for old in view.failures.all():
+        if old.failed_at < request.now - FORGET_FAILURE_AFTER:
+            view.failures.remove(old.id)
+    view.failures.put(failure)
+    return _failed_json(failure)
+
+
+def _log_tail(request: Request) -> str:
+    text = request.raw.decode("utf-8", "replace")[-LOG_TAIL_CHARACTERS:]
+    return "".join(each for each in text if each.isprintable() or each == "\n").strip()
+
+
+def _tell(request: Request, lease: Lease, answer: dict[str, Any]) -> None:
+    """Record the end of an action: in the audit trail, and in the state of its dataset."""
+    done = answer["status"] == "done"
+    record(
+        request,
+        "action.finished" if done else "action.failed",
+        subject=f"{lease.action['action_type']} {lease.target_dataset}",
+        sync_group_id=lease.group_id,
+        action_id=lease.id,
+        message=None if done else answer["message"],
+    )
+    if done and lease.action["action_type"] in TRANSFERS:
+        note_sync(request, lease.group_id, lease.target_system_id, lease.target_dataset)

@@ -1,0 +1,176 @@
+"""Endpoint row -> Bottle route: authenticate, parse, call, answer. The only user of Bottle's request and response."""
+
+import logging
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import bottle
+
+from handlers import sync_groups
+from handlers.auth import caller_of, client_address, require_allowed
+from handlers.errors import Refused, error_body, refusal_of
+from handlers.events import record_refusal
+from handlers.request import ANYONE, Answer, Caller, Endpoint, Request, Witness
+from handlers.wire import (
+    decode_json,
+    decode_query,
+    encode_json,
+    etag_of,
+    etags_in,
+    is_uuid,
+    read_body,
+    require_json,
+    unzip_body,
+)
+
+log = logging.getLogger("zfs_sync")
+
+MAX_BODY_BYTES = 1 << 20  # for everything but inventories and batches
+BASE_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, no-cache", "Vary": "Accept"}
+
+
+def build_app(witness: Witness, endpoints: Iterable[Endpoint], root_paths: Iterable[str] = ()) -> bottle.Bottle:
+    """A WSGI app that answers each endpoint below the configured prefix, and `root_paths` at the root too."""
+    app = JsonBottle()
+    at_root = frozenset(root_paths)
+    for endpoint in endpoints:
+        respond = _responder(witness, endpoint)
+        paths = [witness.config.api_prefix + endpoint.path]
+        if endpoint.path in at_root:
+            paths.append(endpoint.path)
+        for path in paths:
+            app.route(path, endpoint.method, respond)
+    return app
+
+
+class JsonBottle(bottle.Bottle):  # type: ignore[misc]  # bottle has no types
+    """A Bottle whose own errors (404, 405, 500) have the same JSON shape as ours."""
+
+    def __init__(self) -> None:
+        super().__init__(autojson=False)
+
+    def default_error_handler(self, error: bottle.HTTPError) -> bytes:
+        request_id = bottle.response.get_header("X-Request-ID") or _new_request_id()
+        for name, value in {**BASE_HEADERS, "X-Request-ID": request_id}.items():
+            bottle.response.set_header(name, value)
+        bottle.response.content_type = "application/json"
+        detail = str(error.body)
+        if error.status_code == 404:
+            detail = f"nothing is served at {bottle.request.path}"
+        elif error.status_code == 405:
+            detail = f"{bottle.request.method} is not possible here; Allow says what is"
+        elif error.status_code >= 500:
+            log.error("request %s failed", request_id, exc_info=error.exception)
+            detail = f"the witness failed; its log has more under request {request_id}"
+        return error_body(error.status_code, detail)
+
+
+def _responder(witness: Witness, endpoint: Endpoint) -> Callable[..., Any]:
+    """The function that Bottle calls for an endpoint."""
+
+    def respond(**path_args: str) -> bytes:
+        environ = bottle.request.environ
+        request_id = _new_request_id()
+        try:
+            answer = _answer(witness, endpoint, environ, request_id, path_args)
+            status, headers, body = _encoded(endpoint, answer, environ)
+        except Exception as error:
+            refused = refusal_of(error)
+            if refused is None:
+                bottle.response.set_header("X-Request-ID", request_id)
+                raise
+            status, body = refused.status, error_body(refused.status, refused.detail, refused.errors)
+            headers = {"Content-Type": "application/json", **refused.headers}
+        bottle.response.status = status
+        for name, value in {**BASE_HEADERS, **headers, "X-Request-ID": request_id}.items():
+            bottle.response.set_header(name, value)
+        if status in (204, 304):
+            del bottle.response.headers["Content-Type"]
+        return body
+
+    return respond
+
+
+def _new_request_id() -> str:
+    return uuid.uuid4().hex
+
+
+def _answer(
+    witness: Witness, endpoint: Endpoint, environ: Mapping[str, Any], request_id: str, path_args: Mapping[str, str]
+) -> Answer:
+    """Authenticate, parse and call. Raises Refused and what the store raises."""
+    now = datetime.now(UTC)
+    headers = {name[5:].replace("_", "-").lower(): str(value) for name, value in environ.items() if name[:5] == "HTTP_"}
+    headers["content-type"] = str(environ.get("CONTENT_TYPE") or "")
+    address = client_address(environ, witness.config.trusted_proxies)
+    caller = Caller()
+    request = Request(witness=witness, caller=caller, now=now, id=request_id, address=address, headers=headers)
+    try:
+        if endpoint.callers is not ANYONE:
+            caller = caller_of(witness.store, witness.config, headers, address, now)
+            request = replace(request, caller=caller)
+            _authorize(request, endpoint, path_args)
+    except Refused as refused:
+        record_refusal(request, refused, f"{endpoint.method} {environ.get('PATH_INFO', '')}")
+        raise
+    _require_uuids(path_args)
+    arguments: dict[str, Any] = dict(path_args)
+    if endpoint.query is not None:
+        arguments["query"] = decode_query(endpoint.query, str(environ.get("QUERY_STRING") or ""))
+    if endpoint.body is not None or endpoint.body_raw:
+        limit = witness.config.max_inventory_bytes if endpoint.body_raw or _is_list(endpoint) else MAX_BODY_BYTES
+        raw = unzip_body(read_body(environ, limit), headers.get("content-encoding", ""), limit)
+        request = replace(request, raw=raw, if_match=etags_in(headers.get("if-match", "")))
+        if endpoint.body is not None:
+            arguments["body"] = _body(endpoint, raw, headers["content-type"])
+    result = endpoint.handler(request, **arguments)
+    return result if isinstance(result, Answer) else Answer(result)
+
+
+def _authorize(request: Request, endpoint: Endpoint, path_args: Mapping[str, str]) -> None:
+    member_of = None
+    if request.caller.is_agent and endpoint.callers.agents == "member":
+        member_of = sync_groups.is_member(request, path_args.get("group_id", ""))
+    require_allowed(request, endpoint.callers, path_args, member_of)
+
+
+def _require_uuids(path_args: Mapping[str, str]) -> None:
+    """Every id in a path is a UUID in lower case; anything else names nothing."""
+    for name, value in path_args.items():
+        if name.endswith("_id") and not is_uuid(value):
+            refused = Refused(f"no {name.removesuffix('_id').replace('_', ' ')} '{value[:100]}'")
+            refused.status = 404
+            raise refused
+
+
+def _is_list(endpoint: Endpoint) -> bool:
+    return getattr(endpoint.body, "__origin__", None) is list
+
+
+def _body(endpoint: Endpoint, raw: bytes, content_type: str) -> Any:
+    """The body as the endpoint's type. Raises Malformed for what is no JSON, Invalid for wrong JSON."""
+    if not raw and endpoint.body_optional:
+        return endpoint.body()
+    require_json(content_type)
+    return decode_json(raw, endpoint.body)
+
+
+# --- answering -----------------------------------------------------------------------------------
+
+
+def _encoded(endpoint: Endpoint, answer: Answer, environ: Mapping[str, Any]) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and bytes of an answer. A GET gets a strong ETag, and 304 where the caller has it already."""
+    headers = dict(answer.headers)
+    if answer.status == 204:
+        return 204, headers, b""
+    body = answer.body if isinstance(answer.body, bytes) else encode_json(answer.body)
+    headers["Content-Type"] = answer.content_type
+    if endpoint.method == "GET" and answer.status == 200:
+        headers["ETag"] = etag_of(body)
+        known = etags_in(str(environ.get("HTTP_IF_NONE_MATCH") or ""))
+        if "*" in known or headers["ETag"] in {tag.removeprefix("W/") for tag in known}:
+            return 304, headers, b""
+    return answer.status, headers, body

@@ -1,0 +1,266 @@
+"""What callers send, as msgspec Structs: validation reads them, and so does whoever documents the API.
+
+msgspec's patterns are searched, so each is anchored with \\A and \\Z ("$" would let a newline through). Guids and
+createtxgs may come as decimal strings or integers; sizes are bytes, moments RFC 3339 with an offset.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+from config import GroupOptions
+
+Platform = Literal["linux", "freebsd", "illumos", "macos", "windows", "other"]
+Hostname = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\Z", max_length=253)]
+SshHostname = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9:]([A-Za-z0-9.:_-]*[A-Za-z0-9:])?\Z", max_length=253)]
+SshUser = Annotated[str, Meta(pattern=r"\A[A-Za-z_][A-Za-z0-9._-]{0,31}\Z")]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Uuid = Annotated[str, Meta(pattern=r"\A[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")]
+Text = Annotated[str, Meta(max_length=1000)]
+Name = Annotated[str, Meta(min_length=1, max_length=256)]
+Number = str | int  # a decimal string or an integer; its range is checked by handlers.values
+Limit = Annotated[int, Meta(ge=1, le=1000)]
+Offset = Annotated[int, Meta(ge=0, le=2**31)]
+Days = Annotated[int, Meta(ge=1, le=3650)]
+
+
+class SystemBody(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """A system that registers itself."""
+
+    hostname: Hostname
+    platform: Platform = "linux"
+    ssh_hostname: SshHostname | None = None
+    ssh_user: SshUser | None = None
+    ssh_port: Port = 22
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+class SystemChanges(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """The fields of a system to change; the others stay."""
+
+    hostname: Hostname | UnsetType = UNSET
+    platform: Platform | UnsetType = UNSET
+    ssh_hostname: SshHostname | UnsetType | None = UNSET
+    ssh_user: SshUser | UnsetType | None = UNSET
+    ssh_port: Port | UnsetType = UNSET
+    metadata: dict[str, Any] | UnsetType = UNSET
+
+
+class HeartbeatBody(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """What an agent says when it calls."""
+
+    inventory_digest: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")] | None = None
+    agent_version: Annotated[str, Meta(max_length=100)] | None = None
+    zfs_version: Annotated[str, Meta(max_length=100)] | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class SnapshotInList(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """A snapshot within a dataset of a JSON inventory; `name` is what follows "@"."""
+
+    name: Name
+    guid: Number
+    createtxg: Number | None = None
+    creation: Number | datetime | None = None
+    used: Number | None = None
+    referenced: Number | None = None
+    written: Number | None = None
+    userrefs: Number | None = None
+    ivsetguid: Number | None = None
+
+
+class BookmarkInList(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """A bookmark within a dataset of a JSON inventory; `name` is what follows "#"."""
+
+    name: Name
+    guid: Number
+    createtxg: Number | None = None
+    creation: Number | datetime | None = None
+    referenced: Number | None = None
+    ivsetguid: Number | None = None
+
+
+class DatasetInList(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """A dataset of a JSON inventory, with its full name."""
+
+    name: Name
+    type: Literal["filesystem", "volume"] | None = None
+    guid: Number | None = None
+    createtxg: Number | None = None
+    creation: Number | datetime | None = None
+    used: Number | None = None
+    referenced: Number | None = None
+    available: Number | None = None
+    written: Number | None = None
+    encryption: Annotated[str, Meta(max_length=100)] | None = None
+    receive_resume_token: Annotated[str, Meta(max_length=10000)] | None = None
+    origin: Name | None = None
+    readonly: bool | None = None
+    mounted: bool | None = None
+    mountpoint: Annotated[str, Meta(max_length=4096)] | None = None
+    snapshots: list[SnapshotInList] = field(default_factory=list)
+    bookmarks: list[BookmarkInList] = field(default_factory=list)
+
+
+class InventoryBody(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """The full truth about a host: what is not in it is gone."""
+
+    datasets: list[DatasetInList]
+
+
+class SnapshotBody(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """One snapshot, added or updated by itself."""
+
+    name: Name
+    dataset: Name
+    pool: Name | None = None
+    timestamp: datetime | None = None
+    guid: Number | None = None
+    createtxg: Number | None = None
+    size: Number | None = None
+    used: Number | None = None
+    referenced: Number | None = None
+    written: Number | None = None
+    system_id: Uuid | None = None  # may be left out with an agent's key
+    metadata: dict[str, Any] | UnsetType = UNSET
+
+
+class MemberBody(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """A system in a group, and the dataset that its copies lie below."""
+
+    root: Name | None = None
+
+
+class GroupBody(GroupOptions, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """A sync group, whole: what is left out gets its default."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=100, pattern=r"\A[^\x00-\x1f/]+\Z")]
+    directional: bool | None = None  # None: true when there is a hub
+    hub_system_id: Uuid | None = None
+    system_ids: list[Uuid] = field(default_factory=list)
+    members: dict[Uuid, MemberBody] = field(default_factory=dict)
+
+
+class MembershipBody(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """A system that joins a group."""
+
+    system_id: Uuid
+    root: Name | None = None
+
+
+class ProgressBody(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """How far a transfer is."""
+
+    bytes_done: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    bytes_total: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
+
+
+class ResolutionData(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Who wins (for manual), and whether the losers' own snapshots may be destroyed."""
+
+    system_id: Uuid | None = None
+    discard: bool = False
+
+
+class ResolveBody(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """How a conflict is to be resolved."""
+
+    strategy: Literal["use_newest", "use_largest", "use_majority", "manual", "ignore"]
+    resolution_data: ResolutionData = field(default_factory=ResolutionData)
+
+
+# --- what stands after the question mark ---------------------------------------------------------
+
+
+class Page(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """A part of a list."""
+
+    limit: Limit = 100
+    offset: Offset = 0
+
+
+class SnapshotQuery(Page, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Which snapshots to list."""
+
+    system_id: Uuid | None = None
+    pool: Name | None = None
+    dataset: Name | None = None
+    name: Name | None = None
+    guid: Annotated[str, Meta(pattern=r"\A[0-9]{1,20}\Z")] | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class HistoryQuery(Page, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Which part of the history to show."""
+
+    system_id: Uuid | None = None
+    dataset: Name | None = None
+    days: Days = 30
+
+
+class StatisticsQuery(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Which datasets to count."""
+
+    system_id: Uuid | None = None
+    dataset: Name | None = None
+    days: Days = 30
+
+
+class ColumnsQuery(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """The columns of a raw listing, in order."""
+
+    columns: str | None = None
+
+
+class AcceptQuery(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Which dataset's deletions to accept; none named: all of the system's."""
+
+    dataset: Name | None = None
+
+
+class GraceQuery(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """How long the old key stays valid."""
+
+    grace_s: Annotated[int, Meta(ge=0, le=31_536_000)] | None = None
+
+
+class OfSystem(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """One system's part."""
+
+    system_id: Uuid | None = None
+
+
+class StateQuery(Page, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Which sync states to list."""
+
+    sync_group_id: Uuid | None = None
+    system_id: Uuid | None = None
+    dataset: Name | None = None
+    snapshot_id: Uuid | None = None
+    status: Literal["in_sync", "out_of_sync", "syncing", "conflict", "error"] | None = None
+    per: Literal["dataset", "snapshot"] = "dataset"
+
+
+class ConflictQuery(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Which conflicts to show."""
+
+    status: Literal["open", "pending", "resolved", "ignored"] | None = None
+
+
+class ResolveQuery(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Whether to record the resolution or only to show it."""
+
+    dry_run: bool = False
+
+
+class EventQuery(Page, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Which events to list."""
+
+    what: Name | None = None
+    who: Name | None = None
+    system_id: Uuid | None = None
+    sync_group_id: Uuid | None = None
+    since: datetime | None = None
+    until: datetime | None = None

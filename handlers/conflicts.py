@@ -1,0 +1,189 @@
+"""Conflicts, what each way out would cost, and a person's decision."""
+
+from typing import Any
+
+from planner.resolutions import choose
+
+from handlers.bodies import ConflictQuery, ResolveBody, ResolveQuery
+from handlers.errors import Conflicting, Invalid
+from handlers.events import record
+from handlers.gathering import work_of
+from handlers.instructions import GroupPlan, action_of
+from handlers.request import Request
+from handlers.resolving import put_decision
+from handlers.sync import group_plan
+from handlers.sync_groups import get_group, visible_groups
+from handlers.values import from_unix
+from planner.model import Conflict, Option, Side, Snapshot
+from planner.paths import pool_of
+from store import NotFound, group_records
+from store.documents import Decision
+
+
+def list_conflicts(request: Request, query: ConflictQuery) -> dict[str, Any]:
+    """Show the conflicts of all sync groups that the caller may see."""
+    shown = [
+        conflict for group in visible_groups(request) for conflict in _conflicts_of(request, group_plan(request, group))
+    ]
+    return _listed(shown, query, None)
+
+
+def show_group_conflicts(request: Request, group_id: str, query: ConflictQuery) -> dict[str, Any]:
+    """Show a sync group's conflicts with their ways out. Raises NotFound."""
+    context = group_plan(request, get_group(request, group_id))
+    return _listed(_conflicts_of(request, context), query, group_id)
+
+
+def _listed(shown: list[dict[str, Any]], query: ConflictQuery, group_id: str | None) -> dict[str, Any]:
+    if query.status is None:
+        conflicts = [each for each in shown if each["status"] != "resolved"]
+    else:
+        conflicts = [each for each in shown if each["status"] == query.status]
+    return {"conflicts": conflicts, "count": len(conflicts), "sync_group_id": group_id}
+
+
+def _conflicts_of(request: Request, context: GroupPlan) -> list[dict[str, Any]]:
+    """The live conflicts; then decided ones whose evidence is gone: pending until the inventories prove them."""
+    shown = [present_conflict(request, context, conflict) for conflict in context.plan.conflicts]
+    live = {conflict.id for conflict in context.plan.conflicts}
+    for decision in request.store.read(group_records(context.group.id)).decisions.all():
+        if decision.id not in live and decision.conflict:
+            status = "pending" if decision.resolved_at is None else "resolved"
+            resolution = _resolution(decision)
+            shown.append({**decision.conflict, "status": status, "resolution": resolution, "options": []})
+    return shown
+
+
+def resolve_conflict(request: Request, conflict_id: str, body: ResolveBody, query: ResolveQuery) -> dict[str, Any]:
+    """Decide a conflict, or, with dry_run, show what that would run and cost. A tie or new evidence is a conflict."""
+    context, conflict = _live(request, conflict_id)
+    data = body.resolution_data
+    if body.strategy == "manual" and data.system_id is None:
+        raise Invalid.at("resolution_data.system_id", "manual needs the system that wins")
+    if data.system_id is not None and data.system_id not in {side.system_id for side in conflict.sides}:
+        raise Invalid.at("resolution_data.system_id", "that system has no part in this conflict")
+    option = choose(
+        conflict,
+        body.strategy,
+        data.system_id,
+        data.discard,
+        context.policy,
+        list(context.members.values()),
+        work_of(request, context.group),
+    )
+    if option.refused is not None:
+        raise Conflicting(option.refused)
+    if not query.dry_run:
+        shown = present_conflict(request, context, conflict)
+        put_decision(request, context.group, conflict, option, shown, request.caller.key_id)
+        record(
+            request,
+            "conflict.resolved",
+            subject=conflict.path,
+            sync_group_id=context.group.id,
+            conflict_id=conflict.id,
+            strategy=option.strategy,
+            winner=option.winner,
+            discard=option.discard,
+        )
+    status = "ignored" if option.strategy == "ignore" else "pending"
+    return {
+        "id": conflict.id,
+        "sync_group_id": context.group.id,
+        "dry_run": query.dry_run,
+        "status": conflict.status if query.dry_run else status,
+        **_option_json(option, context),
+    }
+
+
+def _live(request: Request, conflict_id: str) -> tuple[GroupPlan, Conflict]:
+    """The conflict as it stands now. Raises NotFound, or Conflicting when its evidence has changed."""
+    known = False
+    for group in visible_groups(request):
+        context = group_plan(request, group)
+        for conflict in context.plan.conflicts:
+            if conflict.id == conflict_id:
+                return context, conflict
+        known = known or conflict_id in request.store.read(group_records(group.id)).decisions
+    if known:
+        raise Conflicting("what this conflict was about has changed meanwhile; look at the conflicts again")
+    raise NotFound(f"no conflict '{conflict_id}'")
+
+
+# --- presenting ----------------------------------------------------------------------------------
+
+
+def present_conflict(request: Request, context: GroupPlan, conflict: Conflict) -> dict[str, Any]:
+    """A conflict as the API shows it."""
+    decisions = request.store.read(group_records(context.group.id)).decisions
+    known = decisions.get(conflict.id) if conflict.id in decisions else None
+    return {
+        "id": conflict.id,
+        "type": conflict.type,
+        "snapshot_name": conflict.snapshot_names[0] if conflict.snapshot_names else None,
+        "snapshot_names": list(conflict.snapshot_names),
+        "pool": pool_of(conflict.sides[0].dataset) if conflict.sides else None,
+        "dataset": conflict.path,
+        "sync_group_id": context.group.id,
+        "systems": {side.system_id: _side_json(side, context) for side in conflict.sides},
+        "severity": conflict.severity,
+        "status": conflict.status,
+        "detected_at": known.detected_at if known else _first_seen(context, conflict),
+        "resolution": _resolution(known) if known is not None and known.strategy else None,
+        "reason": conflict.reason,
+        "options": [_option_json(option, context) for option in conflict.options],
+    }
+
+
+def _first_seen(context: GroupPlan, conflict: Conflict) -> Any:
+    """When a conflict that no check has recorded yet could first be seen: with the newest report it rests on."""
+    reports = [context.members[side.system_id].reported_at for side in conflict.sides]
+    return from_unix(max((each for each in reports if each is not None), default=None))
+
+
+def _resolution(decision: Decision) -> dict[str, Any]:
+    return {
+        "strategy": decision.strategy,
+        "winner_system_id": decision.winner,
+        "discard": decision.discard,
+        "decided_by": decision.decided_by,
+        "decided_at": decision.decided_at,
+        "resolved_at": decision.resolved_at,
+    }
+
+
+def _side_json(side: Side, context: GroupPlan) -> dict[str, Any]:
+    return {
+        "hostname": context.members[side.system_id].hostname,
+        "dataset": side.dataset,
+        "head": _evidence(side.head),
+        "newest_common": _evidence(side.newest_common),
+        "only_here": [_evidence(snapshot) for snapshot in side.only_here],
+        "written_bytes": side.written_bytes,
+    }
+
+
+def _evidence(snapshot: Snapshot | None) -> dict[str, Any] | None:
+    if snapshot is None:
+        return None
+    return {
+        "name": snapshot.name,
+        "guid": snapshot.guid or None,
+        "timestamp": from_unix(snapshot.creation),
+        "size": snapshot.used,
+        "written": snapshot.written,
+    }
+
+
+def _option_json(option: Option, context: GroupPlan) -> dict[str, Any]:
+    return {
+        "strategy": option.strategy,
+        "winner_system_id": option.winner,
+        "discard": option.discard,
+        "actions": [action_of(step, context) for step in option.steps],
+        "lost": [_evidence(snapshot) for snapshot in option.lost],
+        "lost_bytes": option.lost_bytes,
+        "send_bytes": option.send_bytes,
+        "cost": option.cost,
+        "refused": option.refused,
+    }

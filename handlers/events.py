@@ -1,0 +1,69 @@
+"""The audit trail: who did what, from where, when."""
+
+from typing import Any
+
+from handlers.bodies import EventQuery
+from handlers.errors import Refused
+from handlers.pages import paginated
+from handlers.request import Answer, Request
+from handlers.values import with_offset
+from store import Busy, StoreError
+from store.documents import Event
+
+
+def list_events(request: Request, query: EventQuery) -> Answer:
+    """List what was done, by whom, from where and when, newest first."""
+    since = query.since and with_offset(query.since, "since")
+    until = query.until and with_offset(query.until, "until")
+    equal = {
+        "what": query.what,
+        "who": query.who,
+        "system_id": query.system_id,
+        "sync_group_id": query.sync_group_id,
+    }
+    wanted = {name: value for name, value in equal.items() if value is not None}
+    found = [
+        event
+        for event in request.store.events()
+        if all(getattr(event, name) == value for name, value in wanted.items())
+        and (since is None or event.at >= since)
+        and (until is None or event.at <= until)
+    ]
+    return paginated(request, "/events", query, found)
+
+
+def record(
+    request: Request,
+    what: str,
+    *,
+    subject: str | None = None,
+    system_id: str | None = None,
+    sync_group_id: str | None = None,
+    **detail: Any,
+) -> None:
+    """Add to the audit trail that this request did `what`."""
+    caller = request.caller
+    request.store.add_event(
+        Event(
+            id=f"{request.now:%Y%m%dT%H%M%S.%f}-{request.id[:8]}-{what}",
+            at=request.now,
+            what=what,
+            who=caller.key_id,
+            role=caller.role,
+            address=request.address,
+            system_id=system_id or caller.system_id,
+            sync_group_id=sync_group_id,
+            subject=subject,
+            detail=detail,
+            request_id=request.id,
+        )
+    )
+
+
+def record_refusal(request: Request, refused: Refused, subject: str) -> None:
+    """Add a refused attempt to the audit trail: a wrong key or a key without the right. No key is not an attempt."""
+    if refused.status == 403 or (refused.status == 401 and "not known" in refused.detail):
+        try:
+            record(request, "auth.refused", subject=subject[:300], status=refused.status)
+        except (Busy, StoreError):
+            return  # the refusal itself matters more than its record

@@ -1,0 +1,288 @@
+"""Documents (what is kept) -> planner values (what is reasoned about)."""
+
+from collections.abc import Iterable
+from datetime import datetime, time
+from functools import lru_cache
+from typing import Any
+
+from handlers.request import Request
+from handlers.sync_groups import SyncGroup, interval_s
+from handlers.values import unix
+from planner import plan_group
+from planner.model import (
+    Bookmark,
+    Credit,
+    Decision,
+    Failure,
+    Gone,
+    Guard,
+    Lease,
+    Loser,
+    Member,
+    Plan,
+    Policy,
+    Replica,
+    Snapshot,
+    Step,
+    Work,
+)
+from store import LEASES, REGISTRY, NotFound, Store, group_records, heartbeat_of, inventory_of
+from store import documents as kept
+
+
+def plan_of(request: Request, group: SyncGroup) -> Plan:
+    """The group's plan as of now."""
+    return plan_group(
+        policy_of(request, group),
+        members_of(request.store, group),
+        work_of(request, group),
+        request.now.timestamp(),
+    )
+
+
+def policy_of(request: Request, group: SyncGroup) -> Policy:
+    """The group's settings with every default filled in."""
+    options, config = group.options, request.config
+    return Policy(
+        group_id=group.id,
+        name=group.name,
+        enabled=options.enabled,
+        directional=group.directional,
+        hub=group.hub_system_id,
+        order=tuple(member.system_id for member in group.members),
+        include=tuple(options.datasets.include) or ("**",),
+        exclude=tuple(options.datasets.exclude),
+        snapshot_include=tuple(options.snapshots.include) or ("*",),
+        snapshot_exclude=tuple(options.snapshots.exclude),
+        min_age_s=options.snapshots.min_age_s,
+        initial=options.snapshots.initial,
+        interval_s=interval_s(request, group),
+        grace_s=options.grace_s,
+        stale_after_s=options.stale_after_seconds or config.stale_after_s,
+        heartbeat_timeout_s=config.heartbeat_timeout_s,
+        transfer=options.transfer,
+        raw=options.raw,
+        on_conflict=options.on_conflict,
+        delete=options.delete,
+        max_transfers=options.max_transfers or config.max_transfers,
+        paused_systems=group.paused_systems,
+        paused_datasets=tuple(options.paused.datasets),
+        properties=tuple(sorted(options.properties.items())),
+        window_open=window_open(options.window, request.now),
+    )
+
+
+def window_open(window: str | None, now: datetime) -> bool:
+    """Whether now (UTC) is within "22:00-06:00"; None is always."""
+    if window is None:
+        return True
+    start, end = (time.fromisoformat(part) for part in window.split("-"))
+    at = now.time().replace(tzinfo=None)
+    return start <= at < end if start < end else at >= start or at < end
+
+
+def members_of(store: Store, group: SyncGroup) -> list[Member]:
+    """The group's systems with all that they last reported."""
+    systems = store.read(REGISTRY).systems
+    members = []
+    for membership in group.members:
+        if not membership.registered:
+            members.append(Member(membership.system_id, membership.hostname, membership.root))
+            continue
+        system_id = membership.system_id
+        system = systems.get(system_id)
+        beats = store.read(heartbeat_of(system_id)).heartbeats
+        beat = beats.get(system_id) if system_id in beats else None
+        inventory = store.read(inventory_of(system_id))
+        report = inventory.reports.get("current") if "current" in inventory.reports else None
+        replicas, absent = _replicas(store, system_id, inventory.generation)
+        held = [unix(each) for each in (report and report.reported_at, beat and beat.confirmed_at) if each]
+        members.append(
+            Member(
+                system_id=system_id,
+                hostname=system.hostname,
+                root=membership.root,
+                replicas=replicas,
+                absent=absent,
+                reported_at=max((each for each in held if each is not None), default=None) if report else None,
+                confirmed_at=max((each for each in held if each is not None), default=None) if report else None,
+                last_seen_at=unix(beat.last_seen_at) if beat else None,
+                ssh_hostname=system.ssh_hostname,
+                ssh_user=system.ssh_user,
+                ssh_port=system.ssh_port,
+            )
+        )
+    return members
+
+
+@lru_cache(maxsize=256)
+def _replicas(store: Store, system_id: str, generation: str) -> tuple[dict[str, Replica], dict[str, Replica]]:
+    """A system's datasets as the planner sees them: those there, and those of pools not imported now."""
+    present: dict[str, Replica] = {}
+    absent: dict[str, Replica] = {}
+    for document in store.read(inventory_of(system_id)).datasets.all():
+        (absent if document.absent else present)[document.id] = replica_of(document)
+    return present, absent
+
+
+def replica_of(document: kept.DatasetDoc) -> Replica:
+    """A dataset's document as the planner sees it."""
+    snapshots = [snapshot_of(row) for row in document.snapshots]
+    if all(snapshot.createtxg is not None for snapshot in snapshots):
+        snapshots.sort(key=lambda each: each.createtxg or 0)
+    else:
+        snapshots.sort(key=lambda each: each.creation or 0)
+    return Replica(
+        dataset=document.id,
+        kind="volume" if document.type == "volume" else "filesystem" if document.type else None,
+        guid=document.guid,
+        snapshots=tuple(snapshots),
+        bookmarks=tuple(
+            Bookmark(row.name, row.guid, row.createtxg, row.creation, row.ivsetguid) for row in document.bookmarks
+        ),
+        written=document.written,
+        used=document.used,
+        referenced=document.referenced,
+        available=document.available,
+        encryption=document.encryption,
+        resume_token=document.receive_resume_token,
+        origin=document.origin,
+        readonly=document.readonly,
+        mounted=document.mounted,
+        mountpoint=document.mountpoint,
+        reported=document.reported,
+    )
+
+
+def snapshot_of(row: kept.SnapshotRow) -> Snapshot:
+    """A snapshot's row as the planner sees it."""
+    return Snapshot(
+        row.name,
+        row.guid,
+        row.createtxg,
+        row.creation,
+        row.used,
+        row.referenced,
+        row.written,
+        row.ivsetguid,
+        row.userrefs,
+        by_name=not row.guid,
+    )
+
+
+def row_of(snapshot: Snapshot) -> kept.SnapshotRow:
+    """A planner's snapshot as a row, for what is kept of a transfer."""
+    return kept.SnapshotRow(
+        snapshot.name,
+        snapshot.guid,
+        snapshot.createtxg,
+        snapshot.creation,
+        snapshot.used,
+        snapshot.referenced,
+        snapshot.written,
+        snapshot.userrefs,
+        snapshot.ivsetguid,
+        0,
+        0,
+    )
+
+
+# --- what is under way, done, failed and decided -------------------------------------------------
+
+
+def work_of(request: Request, group: SyncGroup) -> Work:
+    """The witness's own memory that bears on a group."""
+    store = request.store
+    leases = store.read(LEASES)
+    ids = [member.system_id for member in group.members if member.registered]
+    return Work(
+        leases=tuple(lease_of(lease) for lease in leases.leases.all() if lease.expires_at > request.now),
+        credits=tuple(_credit_of(credit) for credit in _by_time(leases.credits.all())),
+        failures=tuple(
+            Failure(each.id, each.count, each.failed_at.timestamp(), each.retry_at.timestamp(), each.message)
+            for each in leases.failures.all()
+        ),
+        guards=tuple(Guard(each, name) for each in ids for name in store.read(inventory_of(each)).guards.ids()),
+        decisions=tuple(decisions_of(store, group.id)),
+        gone=tuple(_gone_of(store, ids)) if group.options.delete == "mirror" else (),
+    )
+
+
+def _by_time(credits: Iterable[kept.Credit]) -> list[kept.Credit]:
+    return sorted(credits, key=lambda credit: credit.finished_at)
+
+
+def lease_of(lease: kept.Lease) -> Lease:
+    """A lease's document as the planner sees it."""
+    return Lease(
+        action_id=lease.id,
+        group_id=lease.group_id,
+        executor=lease.executor_system_id,
+        source=lease.source_system_id,
+        target=lease.target_system_id,
+        target_dataset=lease.target_dataset,
+        source_dataset=lease.source_dataset,
+        base_guid=lease.base_guid,
+        end_guid=lease.end_guid,
+        expires_at=lease.expires_at.timestamp(),
+    )
+
+
+def _credit_of(credit: kept.Credit) -> Credit:
+    """A credit's document as the planner sees it: the step back from the action that the agent got."""
+    action = credit.action
+    delivers = tuple(snapshot_of(row) for row in credit.delivers)
+    end = None
+    if action["snapshot_guid"] is not None:
+        named = Snapshot(action["snapshot_name"], action["snapshot_guid"])
+        end = next((each for each in delivers if each.guid == named.guid), named)
+    step = Step(
+        action_id=credit.id,
+        type=action["action_type"],
+        path="",
+        executor=action["executor_system_id"],
+        target=action["target_system_id"],
+        target_dataset=action["target_dataset"],
+        reason=action["reason"],
+        source=action["source_system_id"],
+        source_dataset=action["dataset"],
+        kind=action["kind"],
+        end=end,
+        raw=action["raw"],
+        origin=action["origin"],
+        new_name=action["new_name"],
+        expected_guids=tuple(action["expected_guids"]),
+        delivers=delivers,
+    )
+    return Credit(step, delivers, credit.finished_at.timestamp())
+
+
+def decisions_of(store: Store, group_id: str) -> list[Decision]:
+    """What was decided in a group and is not settled yet."""
+    return [
+        decision_of(each)
+        for each in store.read(group_records(group_id)).decisions.all()
+        if each.strategy and each.resolved_at is None
+    ]
+
+
+def decision_of(decision: kept.Decision) -> Decision:
+    """A decision's document as the planner sees it."""
+    losers = tuple(Loser(**{**loser, "removable_guids": tuple(loser["removable_guids"])}) for loser in decision.losers)
+    strategy: Any = decision.strategy
+    return Decision(decision.id, decision.path, strategy, decision.winner, decision.discard, losers)
+
+
+def _gone_of(store: Store, system_ids: Iterable[str]) -> Iterable[Gone]:
+    for system_id in system_ids:
+        for shard in store.history_segments(system_id):
+            for gone in store.read(shard).gone.all():
+                yield from (Gone(system_id, gone.dataset, row.guid) for row in gone.rows if row.guid)
+
+
+def member_by_id(members: Iterable[Member], system_id: str) -> Member:
+    """One of a group's members. Raises NotFound."""
+    for member in members:
+        if member.system_id == system_id:
+            return member
+    raise NotFound(f"no system '{system_id}' in this sync group")

@@ -1,0 +1,324 @@
+"""Inventories: the full truth about a host, reported at once, compared with the last report, and kept."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from handlers.bodies import AcceptQuery, ColumnsQuery, InventoryBody
+from handlers.errors import UnsupportedMediaType
+from handlers.events import record
+from handlers.reports import ReportedInventory, columns_of, listing_of, read_json, read_listing
+from handlers.request import Answer, Request
+from handlers.resolving import settle_decisions
+from handlers.wire import decode_json, require_match
+from store import LEASES, REGISTRY, Store, heartbeat_of, history_of, inventory_of
+from store.documents import DatasetDoc, GoneRow, GuardFlag, Heartbeat, Report, SnapshotRow, Summary
+
+TSV = "text/tab-separated-values"
+GUARD_AT_LEAST = 3  # so many snapshots may go at once, whatever share of the dataset they are
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What a report changes: how many snapshots came, went and stayed, and the documents to write."""
+
+    added: int = 0
+    removed: int = 0
+    unchanged: int = 0
+    changed: list[DatasetDoc] = field(default_factory=list)  # to be put
+    dropped: list[str] = field(default_factory=list)  # names of datasets to be removed
+    gone: dict[str, list[SnapshotRow]] = field(default_factory=dict)
+    guards: list[GuardFlag] = field(default_factory=list)
+
+
+def replace_inventory(request: Request, system_id: str, query: ColumnsQuery) -> dict[str, Any]:
+    """Take a full report: JSON, or raw `zfs list -Hp` output. What is not in it is gone; always 200, with counts."""
+    store = request.store
+    system = store.read(REGISTRY).systems.get(system_id)
+    shard = inventory_of(system_id)
+    body_digest = _body_digest(request, query)
+    same = _unchanged(request, system_id, body_digest)
+    if same is not None and not request.if_match:
+        confirm(request, system_id)
+        _drop_credits(request, system_id)
+        return same
+    reported = _read(request, query)
+    with store.transaction(shard) as tx:
+        view = tx[shard]
+        if request.if_match:
+            require_match(request, _as_json(system_id, view.datasets.all()))
+        before = {document.id: document for document in view.datasets.all()}
+        compared = compare(before, reported, request.now, request.config.delete_guard_percent)
+        _write(view, compared)
+        changed = bool(compared.added or compared.removed or compared.changed or compared.dropped)
+        old = view.reports.get("current") if "current" in view.reports else None
+        report = Report(
+            id="current",
+            reported_at=request.now,
+            changed_at=request.now if changed or old is None else old.changed_at,
+            columns=reported.columns,
+            digest=reported.digest,
+            snapshot_count=sum(len(dataset.snapshots) for dataset in reported.datasets.values()),
+            dataset_count=len(reported.datasets),
+            body_digest=body_digest,
+        )
+        view.reports.put(report)
+        guarded = sorted(view.guards.ids())
+    _keep_history(store, system_id, compared.gone, request)
+    confirm(request, system_id)
+    _drop_credits(request, system_id)
+    settle_decisions(request, system_id)
+    if changed:
+        record(
+            request,
+            "inventory.reported",
+            subject=system.hostname,
+            system_id=system_id,
+            added=compared.added,
+            removed=compared.removed,
+        )
+    for guard in compared.guards:
+        record(request, "guard.raised", subject=guard.id, system_id=system_id, lost=guard.lost, had=guard.had)
+    return _counts(report, guarded, compared.added, compared.removed, compared.unchanged)
+
+
+def accept_inventory(request: Request, system_id: str, query: AcceptQuery) -> dict[str, Any]:
+    """Lift the mass-delete guard of a system's datasets (or of the one named): the loss was meant."""
+    shard = inventory_of(system_id)
+    system = request.store.read(REGISTRY).systems.get(system_id)
+    with request.store.transaction(shard) as tx:
+        guards = tx[shard].guards
+        names = list(guards.ids()) if query.dataset is None else [guards.get(query.dataset).id]
+        for name in names:
+            guards.remove(name)
+    for name in names:
+        record(request, "guard.accepted", subject=name, system_id=system_id)
+    return {"system_id": system_id, "hostname": system.hostname, "accepted": sorted(names)}
+
+
+def show_inventory(request: Request, system_id: str) -> Answer:
+    """Show the last report again: as JSON, or, by Accept, as the raw listing it was."""
+    request.store.read(REGISTRY).systems.get(system_id)
+    view = request.store.read(inventory_of(system_id))
+    datasets = [document for document in view.datasets.all() if not document.absent]
+    if TSV in request.headers.get("accept", ""):
+        columns = view.reports.get("current").columns if "current" in view.reports else columns_of(None)
+        listing = listing_of(datasets, columns or columns_of(None)).encode()
+        return Answer(listing, content_type=TSV, headers={"X-Columns": ",".join(columns)})
+    return Answer(_as_json(system_id, datasets))
+
+
+def _as_json(system_id: str, datasets: Iterable[DatasetDoc]) -> dict[str, Any]:
+    shown = []
+    for dataset in datasets:
+        if dataset.absent:
+            continue
+        fields = {name: getattr(dataset, name) for name in dataset.__struct_fields__ if name not in _NOT_SHOWN}
+        shown.append(
+            {
+                "name": dataset.id,
+                **fields,
+                "snapshots": [_row_json(row) for row in dataset.snapshots],
+                "bookmarks": [_row_json(row) for row in dataset.bookmarks],
+            }
+        )
+    return {"system_id": system_id, "datasets": shown}
+
+
+_NOT_SHOWN = frozenset({"id", "absent", "reported", "snapshots", "bookmarks", "snapshot_metadata"})
+
+
+def _row_json(row: msgspec.Struct) -> dict[str, Any]:
+    fields = {name: getattr(row, name) for name in row.__struct_fields__ if name not in ("first_seen", "changed")}
+    if fields.get("createtxg") is not None:
+        fields["createtxg"] = str(fields["createtxg"])
+    return fields
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def _kind(request: Request) -> str:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in (TSV, "application/json"):
+        raise UnsupportedMediaType(
+            f"Content-Type: '{kind[:100]}' is not read here; send the output of zfs list -Hp as {TSV}, "
+            "or application/json"
+        )
+    return kind
+
+
+def _body_digest(request: Request, query: ColumnsQuery) -> str:
+    columns = ",".join(columns_of(query.columns))
+    return hashlib.sha256(f"{_kind(request)} {columns}\n".encode() + request.raw).hexdigest()
+
+
+def _read(request: Request, query: ColumnsQuery) -> ReportedInventory:
+    now = int(request.now.timestamp())
+    if _kind(request) == TSV:
+        return read_listing(request.raw, columns_of(query.columns), now)
+    return read_json(decode_json(request.raw, InventoryBody), now)
+
+
+def _unchanged(request: Request, system_id: str, body_digest: str) -> dict[str, Any] | None:
+    """The answer for the very report that was the last one; None when it is another."""
+    shard = inventory_of(system_id)
+    if _last_report(request.store, system_id, body_digest) is None:
+        return None
+    with request.store.transaction(shard) as tx:
+        report = tx[shard].reports.get("current")
+        if report.body_digest != body_digest:
+            return None
+        return _counts(report, sorted(tx[shard].guards.ids()), 0, 0, report.snapshot_count)
+
+
+def _last_report(store: Store, system_id: str, body_digest: str) -> Report | None:
+    reports = store.read(inventory_of(system_id)).reports
+    report = reports.get("current") if "current" in reports else None
+    return report if report is not None and report.body_digest == body_digest else None
+
+
+def _counts(report: Report, guarded: list[str], added: int, removed: int, unchanged: int) -> dict[str, Any]:
+    return {
+        "added": added,
+        "removed": removed,
+        "unchanged": unchanged,
+        "datasets": report.dataset_count,
+        "snapshots": report.snapshot_count,
+        "digest": report.digest,
+        "guarded": guarded,
+    }
+
+
+# --- comparing -----------------------------------------------------------------------------------
+
+
+def compare(
+    before: Mapping[str, DatasetDoc], reported: ReportedInventory, now: datetime, guard_percent: int
+) -> Comparison:
+    """What a report changes.
+
+    A pool that is not in the report at all is not imported, rather than emptied: its datasets are kept, marked
+    absent. A dataset that lost all of its snapshots, or more than three and more than `guard_percent`, raises a guard.
+    """
+    result = Comparison()
+    pools = {name.partition("/")[0] for name in reported.datasets}
+    for name, document in reported.datasets.items():
+        old = before.get(name)
+        merged, gone = _merged(old, document)
+        known = {_identity(row) for row in old.snapshots} if old else set()
+        stayed = sum(_identity(row) in known for row in merged.snapshots)
+        result.unchanged += stayed
+        result.added += len(merged.snapshots) - stayed
+        _note_gone(result, name, gone, len(known), now, guard_percent)
+        if old is None or merged != old:
+            result.changed.append(merged)
+    for name, old in before.items():
+        if name in reported.datasets:
+            continue
+        if name.partition("/")[0] in pools:
+            result.dropped.append(name)
+            if not old.absent:
+                _note_gone(result, name, list(old.snapshots), len(old.snapshots), now, guard_percent)
+        elif not old.absent:
+            result.changed.append(msgspec.structs.replace(old, absent=True))
+            result.removed += len(old.snapshots)
+    return result
+
+
+def _identity(row: SnapshotRow) -> str:
+    return row.guid or f"@{row.name}"
+
+
+def _merged(old: DatasetDoc | None, new: DatasetDoc) -> tuple[DatasetDoc, list[SnapshotRow]]:
+    """The new document, with what the old one knows of snapshots that are still there; and those that are not."""
+    if old is None:
+        return new, []
+    known = {_identity(row): row for row in old.snapshots}
+    rows = []
+    for row in new.snapshots:
+        earlier = known.pop(_identity(row), None)
+        if earlier is not None:
+            kept = msgspec.structs.replace(row, first_seen=earlier.first_seen, changed=earlier.changed)
+            rows.append(earlier if kept == earlier else msgspec.structs.replace(kept, changed=row.changed))
+        else:
+            rows.append(row)
+    metadata: Any = old.snapshot_metadata
+    if metadata is not msgspec.UNSET:
+        metadata = {key: value for key, value in metadata.items() if key not in known} or msgspec.UNSET
+    return msgspec.structs.replace(new, snapshots=rows, snapshot_metadata=metadata), list(known.values())
+
+
+def _note_gone(
+    result: Comparison, dataset: str, gone: list[SnapshotRow], had: int, now: datetime, guard_percent: int
+) -> None:
+    if not gone:
+        return
+    result.gone[dataset] = gone
+    result.removed += len(gone)
+    lost_most = len(gone) > GUARD_AT_LEAST and len(gone) * 100 > guard_percent * had
+    if len(gone) == had or lost_most:
+        result.guards.append(GuardFlag(id=dataset, raised_at=now, lost=len(gone), had=had))
+
+
+# --- keeping -------------------------------------------------------------------------------------
+
+
+def _write(view: Any, compared: Comparison) -> None:
+    for name in compared.dropped:
+        view.datasets.remove(name)
+        if name in view.summaries:
+            view.summaries.remove(name)
+    for document in compared.changed:
+        view.datasets.put(document)
+        view.summaries.put(summary_of(document))
+    for guard in compared.guards:
+        if guard.id not in view.guards:
+            view.guards.put(guard)
+
+
+def summary_of(document: DatasetDoc) -> Summary:
+    """What comparing two replicas needs at first."""
+    guids = sorted(f"{row.guid}/{row.ivsetguid or ''}" for row in document.snapshots)
+    newest = max(document.snapshots, key=lambda row: row.createtxg or 0, default=None)
+    return Summary(
+        id=document.id,
+        count=len(guids),
+        guids_digest=hashlib.sha256("\n".join(guids).encode()).hexdigest(),
+        newest=newest.guid if newest else None,
+        newest_creation=newest.creation if newest else None,
+        written=document.written,
+        receive_resume_token=document.receive_resume_token,
+    )
+
+
+def _keep_history(store: Store, system_id: str, gone: Mapping[str, list[SnapshotRow]], request: Request) -> None:
+    if not gone:
+        return
+    shard = history_of(system_id, f"{request.now:%Y-%m-%d}")
+    with store.transaction(shard) as tx:
+        for dataset, rows in gone.items():
+            tx[shard].gone.put(GoneRow(id=f"{request.id}-{dataset}", dataset=dataset, at=request.now, rows=rows))
+
+
+def confirm(request: Request, system_id: str) -> None:
+    """Note that the system is there and that its last report holds now."""
+    shard = heartbeat_of(system_id)
+    with request.store.transaction(shard) as tx:
+        beats = tx[shard].heartbeats
+        before = beats.get(system_id) if system_id in beats else Heartbeat(id=system_id, last_seen_at=request.now)
+        beats.put(msgspec.structs.replace(before, last_seen_at=request.now, confirmed_at=request.now))
+
+
+def _drop_credits(request: Request, system_id: str) -> None:
+    """A full report says how things are: steps credited to this system before it need no credit any more."""
+    if not request.store.read(LEASES).credits.find(target_system_id=system_id):
+        return
+    with request.store.transaction(LEASES) as tx:
+        for credit in tx[LEASES].credits.find(target_system_id=system_id):
+            if credit.finished_at < request.now:
+                tx[LEASES].credits.remove(credit.id)

@@ -1,0 +1,109 @@
+"""What a handler gets and gives: Request, Caller and Answer, and the Endpoint rows that bind them to paths."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from config import Config, GroupsFile
+
+from store import Store
+from store.documents import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """The parts that every handler may use. One per process; holds no request's state."""
+
+    config: Config
+    store: Store
+    groups_file: GroupsFile
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose key came with the request. Without one: no role."""
+
+    role: Role | None = None
+    key_id: str | None = None
+    system_id: str | None = None  # an agent's
+
+    @property
+    def is_agent(self) -> bool:
+        """Whether the caller may see and do only what concerns its own system."""
+        return self.role == "agent"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call, with everything that a handler may know of it."""
+
+    witness: Witness
+    caller: Caller
+    now: datetime
+    id: str
+    address: str
+    headers: Mapping[str, str]  # names in lower case
+    raw: bytes = b""  # the body, unzipped
+    if_match: tuple[str, ...] = ()
+
+    @property
+    def store(self) -> Store:
+        """The witness's store."""
+        return self.witness.store
+
+    @property
+    def config(self) -> Config:
+        """The witness's configuration."""
+        return self.witness.config
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response that is more than a 200 with JSON."""
+
+    body: Any = None  # encoded as JSON, unless it is bytes
+    status: int = 200
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Callers:
+    """Who may call an endpoint: some roles, and agents that are the system or in the group of the path."""
+
+    name: str
+    roles: frozenset[Role] = frozenset()
+    agents: str = "none"  # none, self (of the path's system_id), member (of its group_id), any (the handler narrows)
+
+
+ANYONE = Callers("anyone")
+ADMIN = Callers("admin", frozenset({"admin"}))
+VIEWER = Callers("viewer", frozenset({"admin", "viewer"}))
+ENROLL = Callers("enroll", frozenset({"admin", "enroll"}))
+SELF = Callers("self", frozenset({"admin"}), "self")
+SELF_OR_VIEWER = Callers("self, viewer", frozenset({"admin", "viewer"}), "self")
+MEMBERS = Callers("members", frozenset({"admin"}), "member")
+MEMBERS_OR_VIEWER = Callers("members, viewer", frozenset({"admin", "viewer"}), "member")
+OWN = Callers("agents for their own system", frozenset({"admin"}), "any")
+OWN_OR_VIEWER = Callers("viewer; agents see their own", frozenset({"admin", "viewer"}), "any")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One row of the API."""
+
+    method: str
+    path: str
+    handler: Callable[..., Any]
+    callers: Callers
+    body: Any = None  # a msgspec type; None: no body is read
+    query: type[msgspec.Struct] | None = None
+    body_optional: bool = False
+    body_raw: bool = False  # the handler reads request.raw itself, by its Content-Type
+
+    @property
+    def name(self) -> str:
+        """The handler's name, which is the operationId."""
+        return str(self.handler.__name__)

@@ -1,0 +1,254 @@
+"""What should run next, and where everything stands."""
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from handlers.bodies import OfSystem, StateQuery
+from handlers.errors import Forbidden, Malformed
+from handlers.gathering import member_by_id, members_of, plan_of, policy_of, work_of
+from handlers.instructions import SCRIPT, GroupPlan, answer_instructions
+from handlers.pages import paginated
+from handlers.request import Answer, Request
+from handlers.resolving import cell_id, record_check
+from handlers.snapshots import snapshot_id
+from handlers.sync_groups import NAMESPACE, SyncGroup, get_group, visible_groups
+from handlers.values import from_unix
+from planner.model import Cell, Snapshot, Verdict
+from planner.prune import prunable
+from store import REGISTRY, NotFound, group_records
+from store.documents import SyncState
+
+
+def group_plan(request: Request, group: SyncGroup) -> GroupPlan:
+    """A group with its plan as of now."""
+    members = members_of(request.store, group)
+    by_id = {member.system_id: member for member in members}
+    return GroupPlan(group, policy_of(request, group), by_id, plan_of(request, group))
+
+
+# --- instructions --------------------------------------------------------------------------------
+
+
+def show_instructions(request: Request, group_id: str, query: OfSystem) -> Answer:
+    """Say what the caller should run next in a sync group; to viewers and admins, what every member should."""
+    group = get_group(request, group_id)
+    system_id = _narrowed(request, query)
+    if system_id is not None:
+        member_by_id(members_of(request.store, group), system_id)
+    _require_one_system_for_script(request, system_id)
+    return answer_instructions(request, [group_plan(request, group)], system_id)
+
+
+def show_own_instructions(request: Request, query: OfSystem) -> Answer:
+    """Say what the caller should run next over all its sync groups; to others, what `?system_id=` should."""
+    system_id = _narrowed(request, query)
+    _require_one_system_for_script(request, system_id)
+    return _instructions_over_groups(request, system_id)
+
+
+def show_system_instructions(request: Request, system_id: str) -> Answer:
+    """Say what one system should run next over all its sync groups."""
+    request.store.read(REGISTRY).systems.get(system_id)
+    return _instructions_over_groups(request, system_id)
+
+
+def _instructions_over_groups(request: Request, system_id: str | None) -> Answer:
+    groups = [group for group in visible_groups(request) if system_id is None or group.has(system_id)]
+    return answer_instructions(request, [group_plan(request, group) for group in groups], system_id)
+
+
+def _narrowed(request: Request, query: OfSystem) -> str | None:
+    """Whose steps are asked for: an agent's own, always; everybody else's as they say."""
+    if not request.caller.is_agent:
+        return query.system_id
+    if query.system_id not in (None, request.caller.system_id):
+        raise Forbidden("this key's system has no part in that")
+    return request.caller.system_id
+
+
+def _require_one_system_for_script(request: Request, system_id: str | None) -> None:
+    if system_id is None and SCRIPT in request.headers.get("accept", ""):
+        raise Malformed("a script is for one system: say which with ?system_id=")
+
+
+# --- where everything stands ---------------------------------------------------------------------
+
+
+def check_sync_group(request: Request, group_id: str) -> dict[str, Any]:
+    """Compare the group's systems now, record states and conflicts, and show the status."""
+    group = get_group(request, group_id)
+    context = group_plan(request, group)
+    record_check(request, group, context.plan)
+    return present_status(request, context)
+
+
+def show_status(request: Request, group_id: str) -> dict[str, Any]:
+    """Show the dataset by system matrix: state, newest common snapshot, lag, and why a cell is not in sync."""
+    return present_status(request, group_plan(request, get_group(request, group_id)))
+
+
+def present_status(request: Request, context: GroupPlan) -> dict[str, Any]:
+    """A group's matrix as the API shows it."""
+    rows: dict[str, dict[str, Any]] = {}
+    counts: dict[str, int] = {}
+    for cell in context.plan.cells:
+        rows.setdefault(cell.path, {})[cell.system_id] = _cell_json(cell)
+        counts[cell.status] = counts.get(cell.status, 0) + 1
+    group = context.group
+    return {
+        "sync_group_id": group.id,
+        "name": group.name,
+        "enabled": group.options.enabled,
+        "checked_at": request.now,
+        "systems": [
+            {
+                "system_id": each.system_id,
+                "hostname": each.hostname,
+                "root": each.root,
+                "is_hub": each.system_id == group.hub_system_id,
+                "expected": not each.registered,
+            }
+            for each in group.members
+        ],
+        "datasets": [{"dataset": path, "systems": rows[path]} for path in sorted(rows)],
+        "summary": {
+            **counts,
+            "conflicts": sum(each.status != "ignored" for each in context.plan.conflicts),
+            "actions": len(context.plan.steps),
+            "skipped": len(context.plan.skips),
+            "max_lag_s": max((cell.lag_s for cell in context.plan.cells), default=0),
+            "late": sum(cell.late for cell in context.plan.cells),
+        },
+    }
+
+
+def _cell_json(cell: Cell) -> dict[str, Any]:
+    return {
+        "dataset": cell.dataset,
+        "status": cell.status,
+        "is_source": cell.is_source,
+        "newest": _named(cell.newest),
+        "newest_common": _named(cell.newest_common),
+        "newest_common_at": from_unix(cell.newest_common.creation) if cell.newest_common else None,
+        "lag_s": cell.lag_s,
+        "lag_snapshots": len(cell.missing),
+        "late": cell.late,
+        "bytes_to_send": cell.bytes_to_send,
+        "why": cell.why,
+    }
+
+
+def _named(snapshot: Snapshot | None) -> dict[str, Any] | None:
+    if snapshot is None:
+        return None
+    return {"name": snapshot.name, "guid": snapshot.guid or None, "timestamp": from_unix(snapshot.creation)}
+
+
+# --- states --------------------------------------------------------------------------------------
+
+
+def list_states(request: Request, query: StateQuery) -> Answer:
+    """List the state of each dataset on each system of the groups; `?per=snapshot` has one per snapshot."""
+    groups = visible_groups(request)
+    if query.sync_group_id is not None:
+        group = get_group(request, query.sync_group_id) if not request.caller.is_agent else None
+        groups = [each for each in groups if each.id == query.sync_group_id]
+        if group is None and not groups:
+            raise Forbidden("this key's system has no part in that")
+    states = [state for group in groups for state in _states_of(request, group, query.per)]
+    equal = {
+        "system_id": query.system_id,
+        "dataset": query.dataset,
+        "snapshot_id": query.snapshot_id,
+        "status": query.status,
+    }
+    wanted = {name: value for name, value in equal.items() if value is not None}
+    found = [state for state in states if all(state[name] == value for name, value in wanted.items())]
+    return paginated(request, "/sync/states", query, found)
+
+
+def show_state(request: Request, state_id: str) -> dict[str, Any]:
+    """Show one state. Raises NotFound."""
+    for group in visible_groups(request):
+        for state in _states_of(request, group, "dataset"):
+            if state["id"] == state_id:
+                return state
+    if request.caller.is_agent:
+        raise Forbidden("this key's system has no such state")
+    raise NotFound(f"no sync state '{state_id}'")
+
+
+def _states_of(request: Request, group: SyncGroup, per: str) -> Iterator[dict[str, Any]]:
+    stored = request.store.read(group_records(group.id)).states
+    for cell in plan_of(request, group).cells:
+        state = _state_json(group, cell, stored)
+        if per == "dataset":
+            yield state
+        else:
+            yield from _states_per_snapshot(group, cell, state)
+
+
+def _state_json(group: SyncGroup, cell: Cell, stored: Any) -> dict[str, Any]:
+    state_id = cell_id(group.id, cell.system_id, cell.path)
+    known = stored.get(state_id) if state_id in stored else SyncState(id=state_id)
+    newest = cell.newest_common
+    return {
+        "id": state_id,
+        "sync_group_id": group.id,
+        "system_id": cell.system_id,
+        "dataset": cell.dataset,
+        "path": cell.path,
+        "status": cell.status,
+        "last_sync": known.last_sync,
+        "last_check": known.last_check,
+        "newest_common_snapshot": _named(newest),
+        "snapshot_id": snapshot_id(cell.system_id, cell.dataset, newest.name, newest.guid) if newest else None,
+        "missing_count": len(cell.missing),
+        "error_message": cell.why if cell.status in ("error", "conflict") else None,
+    }
+
+
+def _states_per_snapshot(group: SyncGroup, cell: Cell, state: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """One state for the newest common snapshot, and one for each that is missing."""
+    shown = [(cell.newest_common, "in_sync")] if cell.newest_common else []
+    shown += [(missing, cell.status if cell.status != "in_sync" else "out_of_sync") for missing in cell.missing]
+    for snapshot, status in shown:
+        assert snapshot is not None
+        yield {
+            **state,
+            "id": str(uuid.uuid5(NAMESPACE, f"{state['id']} {snapshot.guid}")),
+            "snapshot_id": snapshot_id(cell.system_id, cell.dataset, snapshot.name, snapshot.guid),
+            "snapshot_name": snapshot.name,
+            "snapshot_guid": snapshot.guid,
+            "status": status,
+        }
+
+
+# --- what may go ---------------------------------------------------------------------------------
+
+
+def show_prunable(request: Request, group_id: str) -> dict[str, Any]:
+    """Show, per system, which snapshots no peer needs any more, and which must be kept and for whom."""
+    group = get_group(request, group_id)
+    context = group_plan(request, group)
+    members = list(context.members.values())
+    work = work_of(request, group)
+    verdicts = prunable(context.policy, members, work, context.plan, request.now.timestamp())
+    systems: dict[str, dict[str, list[Any]]] = {
+        each.system_id: {"prunable": [], "keep": []} for each in group.members if each.registered
+    }
+    for verdict in verdicts:
+        if verdict.system_id in systems:
+            systems[verdict.system_id]["keep" if verdict.needed else "prunable"].append(_verdict_json(verdict))
+    return {"sync_group_id": group.id, "systems": [{"system_id": each, **lists} for each, lists in systems.items()]}
+
+
+def _verdict_json(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "dataset": verdict.dataset,
+        "name": verdict.snapshot.name,
+        "guid": verdict.snapshot.guid or None,
+        "reason": verdict.reason,
+        "needed_by": list(verdict.needed_by),
+    }

@@ -1,0 +1,236 @@
+"""Systems: machines with an agent. Their registration, keys, heartbeats and health."""
+
+import uuid
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from handlers import sync_groups
+from handlers.auth import limiter, make_key
+from handlers.bodies import GraceQuery, HeartbeatBody, Page, SystemBody, SystemChanges
+from handlers.errors import Conflicting, Forbidden
+from handlers.events import record
+from handlers.pages import paginated
+from handlers.request import Answer, Request
+from handlers.wire import require_match
+from store import REGISTRY, AlreadyExists, Store, heartbeat_of, inventory_of
+from store.documents import Heartbeat, System
+
+
+def register_system(request: Request, body: SystemBody) -> Answer:
+    """Register a system; its API key is in the answer, this once. A known hostname is a conflict."""
+    config = request.config
+    if request.caller.role != "admin":
+        if config.registration == "closed":
+            raise Forbidden("registration is closed; an admin can register the system")
+        limiter("registration", config.rate_limits.registration).count(request.address)
+    system = System(
+        id=str(uuid.uuid4()), created_at=request.now, updated_at=request.now, **msgspec.structs.asdict(body)
+    )
+    key, text = make_key(request.store, "agent", request.now, length=config.api_key_length, system_id=system.id)
+    with request.store.transaction(REGISTRY) as tx:
+        _require_free(tx[REGISTRY].systems, system.hostname)
+        tx[REGISTRY].systems.put(system)
+        tx[REGISTRY].keys.put(key)
+    record(request, "system.registered", subject=system.hostname, system_id=system.id)
+    shown = {**present_system(request, system), "api_key": text}
+    return Answer(shown, status=201, headers={"Location": f"{config.api_prefix}/systems/{system.id}"})
+
+
+def list_systems(request: Request, query: Page) -> Answer:
+    """List the systems, by hostname."""
+    systems = sorted(request.store.read(REGISTRY).systems.all(), key=lambda system: system.hostname)
+    return paginated(request, "/systems", query, systems, lambda system: present_system(request, system))
+
+
+def show_system(request: Request, system_id: str) -> dict[str, Any]:
+    """Show one system. Raises NotFound."""
+    return present_system(request, request.store.read(REGISTRY).systems.get(system_id))
+
+
+def change_system(request: Request, system_id: str, body: SystemChanges) -> dict[str, Any]:
+    """Change the fields given (metadata as a whole) and leave the others."""
+    changes = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not msgspec.UNSET}
+    with request.store.transaction(REGISTRY) as tx:
+        systems = tx[REGISTRY].systems
+        before = systems.get(system_id)
+        require_match(request, present_system(request, before))
+        if changes.get("hostname", before.hostname) != before.hostname:
+            _require_free(systems, changes["hostname"])
+        changed = {name for name, value in changes.items() if value != getattr(before, name)}
+        after = msgspec.structs.replace(before, **changes, updated_at=request.now) if changed else before
+        if changed:
+            systems.put(after)
+    if changed:
+        record(request, "system.changed", subject=after.hostname, system_id=system_id, fields=sorted(changed))
+    return present_system(request, after)
+
+
+def forget_system(request: Request, system_id: str) -> Answer:
+    """Delete a system with its keys and inventory, and take it out of its groups. A hub is a conflict."""
+    store = request.store
+    with store.transaction(REGISTRY) as tx:
+        registry = tx[REGISTRY]
+        system = registry.systems.get(system_id)
+        for group in sync_groups.all_groups(request):
+            if group.hub_system_id == system_id:
+                raise Conflicting(f"{system.hostname} is the hub of the sync group '{group.name}': name another first")
+        for stored in registry.groups.all():
+            if system_id in stored.spec.get("members", {}):
+                registry.groups.put(sync_groups.without_member(stored, system_id, request.now))
+        for key in registry.keys.find(system_id=system_id):
+            registry.keys.remove(key.id)
+        registry.systems.remove(system_id)
+    for shard in (heartbeat_of(system_id), inventory_of(system_id), *store.history_segments(system_id)):
+        store.remove(shard)
+    record(request, "system.deleted", subject=system.hostname, system_id=system_id)
+    return Answer(status=204)
+
+
+def report_heartbeat(request: Request, system_id: str, body: HeartbeatBody) -> Answer:
+    """Note that the system is there, and say whether its inventory is still the one that was reported."""
+    store = request.store
+    system = store.read(REGISTRY).systems.get(system_id)
+    current = inventory_is_current(request, system_id, body.inventory_digest)
+    with store.transaction(heartbeat_of(system_id)) as tx:
+        beats = tx[heartbeat_of(system_id)].heartbeats
+        before = beats.get(system_id) if system_id in beats else Heartbeat(id=system_id, last_seen_at=request.now)
+        said = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not None}
+        if said.pop("inventory_digest", None) and current:
+            said["confirmed_at"] = request.now
+        beats.put(msgspec.structs.replace(before, last_seen_at=request.now, **said))
+    groups = [group for group in sync_groups.all_groups(request) if group.has(system_id)]
+    inventory = "current" if current else "stale"
+    answer = {
+        "status": connectivity(request, request.now),
+        "last_seen": request.now,
+        "inventory": inventory,
+        "groups": [group.id for group in groups],
+        "next_sync_in_s": min(
+            (sync_groups.interval_s(request, group) for group in groups if group.options.enabled),
+            default=request.config.default_sync_interval_s,
+        ),
+        "hostname": system.hostname,
+    }
+    return Answer(answer, headers={"X-Inventory": inventory})
+
+
+def inventory_is_current(request: Request, system_id: str, digest: str | None) -> bool:
+    """Whether the last full report still holds: by its digest, or, without one, by its age."""
+    reports = request.store.read(inventory_of(system_id)).reports
+    if "current" not in reports:
+        return False
+    report = reports.get("current")
+    if digest is not None:
+        return report.digest == digest
+    return request.now - report.reported_at < timedelta(seconds=request.config.full_report_s)
+
+
+def show_system_health(request: Request, system_id: str) -> dict[str, Any]:
+    """Show whether a system is there, and how old its inventory is. Raises NotFound."""
+    return _health_of(request, request.store.read(REGISTRY).systems.get(system_id))
+
+
+def list_system_health(request: Request) -> list[dict[str, Any]]:
+    """Show the health of every system that the caller may see."""
+    systems = sorted(request.store.read(REGISTRY).systems.all(), key=lambda system: system.hostname)
+    own = request.caller.system_id if request.caller.is_agent else None
+    return [_health_of(request, system) for system in systems if own in (None, system.id)]
+
+
+def _health_of(request: Request, system: System) -> dict[str, Any]:
+    seen_at = last_seen(request.store, system.id)
+    inventory = request.store.read(inventory_of(system.id)).reports
+    report = inventory.get("current") if "current" in inventory else None
+    known_at = [report.reported_at if report else None, confirmed_at(request.store, system.id)]
+    held_at = max((each for each in known_at if each is not None), default=None)
+    return {
+        "system_id": system.id,
+        "hostname": system.hostname,
+        "connectivity_status": connectivity(request, seen_at),
+        "last_seen": seen_at,
+        "seconds_since_last_seen": None if seen_at is None else int((request.now - seen_at).total_seconds()),
+        "inventory_age_s": None if held_at is None else int((request.now - held_at).total_seconds()),
+        "snapshot_count": report.snapshot_count if report else 0,
+    }
+
+
+def rotate_api_key(request: Request, system_id: str, query: GraceQuery) -> dict[str, Any]:
+    """Make a new key at once; the old ones stay valid for the grace period."""
+    config = request.config
+    grace = timedelta(seconds=config.key_grace_s if query.grace_s is None else query.grace_s)
+    key, text = make_key(request.store, "agent", request.now, length=config.api_key_length, system_id=system_id)
+    with request.store.transaction(REGISTRY) as tx:
+        system = tx[REGISTRY].systems.get(system_id)
+        keys = tx[REGISTRY].keys
+        for old in keys.find(system_id=system_id):
+            end = min(filter(None, (old.expires_at, request.now + grace)))
+            if end <= request.now:
+                keys.remove(old.id)
+            else:
+                keys.put(msgspec.structs.replace(old, expires_at=end))
+        keys.put(key)
+    record(request, "key.rotated", subject=system.hostname, system_id=system_id, key=key.id)
+    return {"system_id": system_id, "api_key": text, "old_key_valid_until": request.now + grace}
+
+
+def revoke_api_key(request: Request, system_id: str) -> Answer:
+    """Revoke every key of a system at once."""
+    with request.store.transaction(REGISTRY) as tx:
+        system = tx[REGISTRY].systems.get(system_id)
+        for key in tx[REGISTRY].keys.find(system_id=system_id):
+            tx[REGISTRY].keys.remove(key.id)
+    record(request, "key.revoked", subject=system.hostname, system_id=system_id)
+    return Answer(status=204)
+
+
+# --- presenting ----------------------------------------------------------------------------------
+
+
+def present_system(request: Request, system: System) -> dict[str, Any]:
+    """A system as the API shows it."""
+    seen_at = last_seen(request.store, system.id)
+    return {
+        "id": system.id,
+        "hostname": system.hostname,
+        "platform": system.platform,
+        "connectivity_status": connectivity(request, seen_at),
+        "ssh_hostname": system.ssh_hostname,
+        "ssh_user": system.ssh_user,
+        "ssh_port": system.ssh_port,
+        "last_seen": seen_at,
+        "created_at": system.created_at,
+        "updated_at": system.updated_at,
+        "metadata": system.metadata,
+    }
+
+
+def last_seen(store: Store, system_id: str) -> datetime | None:
+    """When the system last called; None: never."""
+    beats = store.read(heartbeat_of(system_id)).heartbeats
+    return beats.get(system_id).last_seen_at if system_id in beats else None
+
+
+def confirmed_at(store: Store, system_id: str) -> datetime | None:
+    """When a digest last said that the system's inventory still holds; None: never."""
+    beats = store.read(heartbeat_of(system_id)).heartbeats
+    return beats.get(system_id).confirmed_at if system_id in beats else None
+
+
+def connectivity(request: Request, seen_at: datetime | None) -> str:
+    """online, offline, or unknown for a system that never called."""
+    if seen_at is None:
+        return "unknown"
+    silent_s = (request.now - seen_at).total_seconds()
+    return "online" if silent_s <= request.config.heartbeat_timeout_s else "offline"
+
+
+def _require_free(systems: Any, hostname: str) -> None:
+    wanted = hostname.lower()
+    for other in systems.all():
+        if other.hostname.lower() == wanted:
+            raise AlreadyExists(
+                f"a system '{other.hostname}' is registered already ({other.id}); if its key is lost, "
+                f"an admin makes a new one with POST /systems/{other.id}/api-key/rotate"
+            )

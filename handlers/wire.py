@@ -1,0 +1,136 @@
+"""Bytes to values and back: bodies, queries, ETags. Knows nothing of what is said."""
+
+import hashlib
+import uuid
+import zlib
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from handlers.errors import Invalid, Malformed, PreconditionFailed, TooLarge, UnsupportedMediaType
+from handlers.request import Request
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def read_body(environ: Mapping[str, Any], limit: int) -> bytes:
+    """The body as it was sent. Raises TooLarge past the limit, Malformed when it ends early."""
+    length_text = str(environ.get("CONTENT_LENGTH") or "")
+    stream = environ["wsgi.input"]
+    if not length_text:
+        # a server that says so has undone the chunked encoding and ends the stream itself
+        if not environ.get("wsgi.input_terminated"):
+            return b""
+        return _bounded(stream.read(limit + 1), limit)
+    if not length_text.isdecimal():
+        raise Malformed(f"Content-Length: '{length_text[:50]}' is not a number")
+    length = int(length_text)
+    if length > limit:
+        raise _too_large(limit)
+    body = stream.read(length)
+    if len(body) < length:
+        raise Malformed(f"the body ended after {len(body)} of {length} bytes")
+    return bytes(body)
+
+
+def _bounded(body: bytes, limit: int) -> bytes:
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"the body is over the limit of {limit} bytes; max_inventory_bytes sets it for inventories")
+
+
+def unzip_body(body: bytes, encoding: str, limit: int) -> bytes:
+    """The body without its Content-Encoding; no more than `limit` bytes are ever unpacked."""
+    if encoding.lower() in ("", "identity"):
+        return body
+    if encoding.lower() not in ("gzip", "x-gzip"):
+        raise UnsupportedMediaType(f"Content-Encoding: '{encoding[:50]}' is not read here; send gzip or none")
+    unzip = zlib.decompressobj(wbits=31)
+    try:
+        unzipped = unzip.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise Malformed(f"the body is not gzip: {error}") from None
+    _bounded(unzipped, limit)
+    if not unzip.eof or unzip.unused_data:
+        raise Malformed("the gzip body is cut short, or something follows it")
+    return unzipped
+
+
+def require_json(content_type: str) -> None:
+    """Raise UnsupportedMediaType unless the body is said to be JSON."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise UnsupportedMediaType(f"Content-Type: '{kind[:100]}' is not read here; send application/json")
+
+
+def decode_json(raw: bytes, kind: Any) -> Any:
+    """`raw` as a msgspec type. Raises Malformed or Invalid, the latter naming the field."""
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(f"the body is not JSON: {error}") from None
+
+
+def _invalid(message: str) -> Invalid:
+    """msgspec's "Expected `int`, got `str` - at `$.snapshots[3].guid`" as an Invalid with that location."""
+    what, _, where = message.partition(" - at `")
+    loc = where.rstrip("`").removeprefix("$").removeprefix(".")
+    if not loc and "field `" in what:
+        loc = what.partition("field `")[2].partition("`")[0]
+    return Invalid.at(loc or "body", what)
+
+
+def decode_query(kind: type[msgspec.Struct], query_string: str) -> Any:
+    try:
+        pairs = parse_qsl(query_string, keep_blank_values=True, errors="strict", max_num_fields=50)
+    except ValueError as error:
+        raise Malformed(f"the query cannot be read: {error}") from None
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise Malformed("a query parameter is given twice")
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from None
+
+
+# --- answering -----------------------------------------------------------------------------------
+
+
+def encode_json(value: Any) -> bytes:
+    """JSON as every answer has it."""
+    return msgspec.json.encode(value)
+
+
+def etag_of(body: bytes) -> str:
+    """The strong ETag of a body."""
+    return f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+
+
+def require_match(request: Request, current: Any) -> None:
+    """Raise PreconditionFailed when If-Match is given and does not name the current representation."""
+    if not request.if_match or "*" in request.if_match:
+        return
+    body = current if isinstance(current, bytes) else encode_json(current)
+    if etag_of(body) not in request.if_match:
+        raise PreconditionFailed("it has changed since; get it again and repeat the change")
+
+
+def is_uuid(text: str) -> bool:
+    """Whether this is a UUID as we write them: lower case, with its hyphens."""
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def etags_in(header: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in header.split(",") if part.strip())
