@@ -361,18 +361,20 @@ def listing_of(datasets: Iterable[DatasetDoc], columns: list[str]) -> str:
     for dataset in datasets:
         if dataset.reported:
             lines.append(_line(dataset.id, dataset, dataset.type or "filesystem", columns))
-        lines += [_line(f"{dataset.id}@{row.name}", row, "snapshot", columns) for row in dataset.snapshots]
+        lines += [
+            _line(f"{dataset.id}@{row.name}", row, "snapshot", columns, dataset.encryption) for row in dataset.snapshots
+        ]
         lines += [_line(f"{dataset.id}#{row.name}", row, "bookmark", columns) for row in dataset.bookmarks]
     return "".join(lines)
 
 
-def _line(name: str, values: Any, kind: str, columns: list[str]) -> str:
+def _line(name: str, values: Any, kind: str, columns: list[str], encryption: str | None = None) -> str:
     texts = []
     for column in columns:
         if column in ("name", "type"):
             texts.append(name if column == "name" else kind)
             continue
-        value = getattr(values, column, None)
+        value = getattr(values, column, encryption if column == "encryption" else None)
         if isinstance(value, bool):
             yes, no = ("yes", "no") if column == "mounted" else ("on", "off")
             value = yes if value else no

@@ -1,0 +1,44 @@
+"""A witness over a real store in a temporary folder, called through WebTest."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from webtest import TestApp
+
+import config
+from handlers.auth import limiter
+from handlers.request import Witness
+from handlers.routes import make_app
+from tests.witness import ADMIN, ENROLL, Client
+from zfs_sync import open_witness
+
+
+@pytest.fixture
+def make_witness(tmp_path: Path) -> Any:
+    """A function that opens a witness; `groups` is what zfs_sync.yaml says under groups:, `settings` the rest."""
+
+    def make(groups: str = "", **settings: Any) -> Witness:
+        file = tmp_path / "zfs_sync.yaml"
+        lines = [f"{name}: {value}" for name, value in settings.items()]
+        file.write_text("\n".join(lines) + "\n" + (f"groups:\n{groups}" if groups else ""))
+        environ = {"ZFS_SYNC_ADMIN_KEY": ADMIN, "ZFS_SYNC_ENROLL_KEY": ENROLL}
+        return open_witness(config.load(file, environ))
+
+    return make
+
+
+@pytest.fixture
+def witness(make_witness: Any) -> Witness:
+    """A witness with the default settings."""
+    opened: Witness = make_witness()
+    return opened
+
+
+@pytest.fixture
+def client(witness: Witness) -> Iterator[Client]:
+    """The witness's API with the admin's key."""
+    limiter.cache_clear()
+    yield Client(TestApp(make_app(witness)), witness)
+    limiter.cache_clear()

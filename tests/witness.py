@@ -1,0 +1,63 @@
+"""A client for tests: the witness's API in the few calls that tests make all the time."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from webtest import TestApp
+
+from handlers.auth import ensure_first_keys
+from handlers.request import Witness
+
+ADMIN = "admin.0123456789abcdef0123456789abcdef"
+ENROLL = "enroll.0123456789abcdef0123456789abcdef"
+LISTINGS = Path(__file__).parent / "data"
+TSV = "text/tab-separated-values"
+BASE = "/api/v1"
+
+
+class Client:
+    """The API below /api/v1 with one key. Calls raise for statuses other than 2xx, unless `status` says what is due."""
+
+    def __init__(self, app: TestApp, witness: Witness, key: str | None = ADMIN) -> None:
+        self.app, self.witness, self.key = app, witness, key
+        ensure_first_keys(witness.store, witness.config, datetime.now(UTC))
+
+    def with_key(self, key: str | None) -> "Client":
+        """The same witness with another key."""
+        return Client(self.app, self.witness, key)
+
+    def call(self, method: str, path: str, json: Any = None, **options: Any) -> Any:
+        """The response to one call."""
+        headers = {**({"X-API-Key": self.key} if self.key else {}), **options.pop("headers", {})}
+        if json is not None:
+            return getattr(self.app, f"{method.lower()}_json")(BASE + path, json, headers=headers, **options)
+        return getattr(self.app, method.lower())(BASE + path, headers=headers, **options)
+
+    def get(self, path: str, **options: Any) -> Any:
+        """The JSON at a path."""
+        return self.call("GET", path, **options).json
+
+    def register(self, hostname: str, **fields: Any) -> "Agent":
+        """Register a system; its agent."""
+        shown = self.call("POST", "/systems/register", {"hostname": hostname, **fields}, status=201).json
+        return Agent(self.app, self.witness, shown["api_key"], shown["id"], hostname)
+
+
+class Agent(Client):
+    """The API as one system's agent calls it."""
+
+    def __init__(self, app: TestApp, witness: Witness, key: str, system_id: str, hostname: str) -> None:
+        super().__init__(app, witness, key)
+        self.id, self.hostname = system_id, hostname
+
+    def report(self, listing: str | bytes, columns: str | None = None, **options: Any) -> Any:
+        """Report raw `zfs list -Hp` output; the counts."""
+        raw = listing.encode() if isinstance(listing, str) else listing
+        path = f"{BASE}/systems/{self.id}/inventory" + (f"?columns={columns}" if columns else "")
+        headers = {"X-API-Key": self.key, **options.pop("headers", {})}
+        return self.app.put(path, raw, headers=headers, content_type=TSV, **options).json
+
+    def report_file(self, name: str) -> Any:
+        """Report one of the real listings, e.g. "nas"."""
+        return self.report((LISTINGS / f"{name}.tsv").read_bytes())
