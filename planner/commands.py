@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Iterable, Mapping
-from typing import assert_never
 
 from planner.model import Bookmark, Member, Policy, Snapshot, Step
 from planner.resume import decode_resume_token
@@ -26,34 +25,17 @@ def commands_of(step: Step, policy: Policy, members: Mapping[str, Member]) -> tu
 
     `policy` is the step's group's. Raises ValueError if a member's address could be read as an option.
     """
-    target = step.target_dataset
-    match step.type:
-        case "create" | "sync" | "resume":
-            send, receive = _send(step), _receive(step, policy)
-            if step.source is None or step.source == step.target:
-                return (send, receive)
-            if step.executor == step.target:
-                return (_over_ssh(members[step.source], send), receive)
-            return (send, _over_ssh(members[step.target], receive))
-        case "delete":
-            names = _names_of_guids(step, members)
-            return (("zfs", "destroy", f"{target}@{','.join(names)}"),) if names else ()
-        case "rollback":
-            return (("zfs", "rollback", "-r", f"{target}@{_end(step).name}"),)
-        case "rename":
-            return (("zfs", "rename", target, _new_name(step)),)
-        case "promote":
-            return (("zfs", "promote", target),)
-        case "bookmark":
-            return (("zfs", "bookmark", f"{target}@{_end(step).name}", _new_name(step)),)
-        case "release":
-            return (("zfs", "release", _new_name(step), f"{target}@{_end(step).name}"),)
-        case "abort_receive":
-            return (("zfs", "receive", "-A", target),)
-        case "create_parent":
-            properties = {"canmount": "off", "readonly": "on", **dict(step.properties)}
-            return (("zfs", "create", *_options(properties), target),)
-    assert_never(step.type)
+    if step.type not in _TRANSFERS:
+        change = _change(step, members)
+        if not change:
+            return ()
+        return (change if step.executor == step.target else _over_ssh(members[step.target], change),)
+    send, receive = _send(step), _receive(step, policy)
+    if step.source is None or step.source == step.target:
+        return (send, receive)
+    if step.executor == step.target:
+        return (_over_ssh(members[step.source], send), receive)
+    return (send, _over_ssh(members[step.target], receive))
 
 
 def shell_line(commands: Iterable[Argv]) -> str:
@@ -135,6 +117,31 @@ def _options(properties: Mapping[str, str]) -> list[str]:
 
 def _base_name(dataset: str, base: Snapshot | Bookmark) -> str:
     return f"{dataset}{'#' if isinstance(base, Bookmark) else '@'}{base.name}"
+
+
+def _change(step: Step, members: Mapping[str, Member]) -> Argv:
+    """The one command of a step that sends nothing, as the target runs it; empty when nothing is left to do."""
+    target = step.target_dataset
+    match step.type:
+        case "delete":
+            names = _names_of_guids(step, members)
+            return ("zfs", "destroy", f"{target}@{','.join(names)}") if names else ()
+        case "rollback":
+            return ("zfs", "rollback", "-r", f"{target}@{_end(step).name}")
+        case "rename":
+            return ("zfs", "rename", target, _new_name(step))
+        case "promote":
+            return ("zfs", "promote", target)
+        case "bookmark":
+            return ("zfs", "bookmark", f"{target}@{_end(step).name}", _new_name(step))
+        case "release":
+            return ("zfs", "release", _new_name(step), f"{target}@{_end(step).name}")
+        case "abort_receive":
+            return ("zfs", "receive", "-A", target)
+        case "create_parent":
+            return ("zfs", "create", *_options({"canmount": "off", "readonly": "on", **dict(step.properties)}), target)
+        case _:
+            raise AssertionError(f"a {step.type} step is a transfer")
 
 
 def _end(step: Step) -> Snapshot:

@@ -150,6 +150,12 @@ def test_single_commands(step: Step, expected: list[str]) -> None:
     assert [list(argv) for argv in commands_of(step, POLICY, MEMBERS)] == [expected]
 
 
+def test_a_pushing_source_makes_the_parents_that_its_target_lacks() -> None:
+    [argv] = commands_of(a_step("create_parent", executor="nas-id"), POLICY, MEMBERS)
+    assert argv[:6] == ("ssh", "-o", "BatchMode=yes", "-p", "22", "backup.example.org")
+    assert shlex.split(argv[6])[:2] == ["zfs", "create"]
+
+
 def test_guids_that_are_gone_leave_nothing_to_destroy() -> None:
     assert commands_of(a_step("delete", expected_guids=("9",)), POLICY, MEMBERS) == ()
     assert commands_of(a_step("delete", expected_guids=("1",), target_dataset="vault/x"), POLICY, MEMBERS) == ()
