@@ -206,6 +206,7 @@ class Gone:
     system_id: str
     dataset: str
     guid: str
+    name: str = ""  # what followed "@"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,76 @@
+"""Where each dataset stands on each member."""
+
+from planner.leaders import Course, Leaderless
+from planner.model import Cell, CellStatus, Snapshot
+from planner.sites import Scene
+from planner.targets import Outcome
+
+
+def cell_of(scene: Scene, course: Course | Leaderless, outcome: Outcome) -> Cell:
+    """One square of the dataset by system matrix."""
+    lack, held = outcome.lack, outcome.held
+    status = _status(outcome)
+    lag = lag_of(scene, outcome)
+    quiet = _has_gone_quiet(scene, outcome)
+    newest = held.snapshots[-1] if held and held.snapshots else None
+    common = outcome.common
+    return Cell(
+        outcome.path,
+        outcome.site.id,
+        outcome.site.dataset(outcome.path),
+        status,
+        _why(course, outcome, status, quiet),
+        is_source=outcome.is_source,
+        newest=newest,
+        newest_common=newest if outcome.is_source else common.at_target if common else None,
+        missing=lack.older + lack.newer,
+        lag_s=lag,
+        late=quiet or lag > _patience_s(scene),
+        bytes_to_send=lack.size_bytes,
+    )
+
+
+def _status(outcome: Outcome) -> CellStatus:
+    if outcome.apart:
+        return "conflict"
+    if outcome.site.member.reported_at is None:
+        return "out_of_sync"
+    if outcome.site.unfit(outcome.path) is not None:
+        return "error"
+    if outcome.leased:
+        return "syncing"
+    if outcome.failed:
+        return "error"
+    return "out_of_sync" if outcome.lack.newer or outcome.reasons else "in_sync"
+
+
+def _why(course: Course | Leaderless, outcome: Outcome, status: CellStatus, quiet: bool) -> str:
+    if outcome.reasons:
+        return outcome.reasons[0]
+    if outcome.steps and status != "in_sync":
+        return outcome.steps[0].reason
+    if quiet:
+        return f"{outcome.site.host} has taken no new snapshot of {outcome.site.dataset(outcome.path)} for too long"
+    return ""
+
+
+def _patience_s(scene: Scene) -> int:
+    return scene.policy.interval_s + scene.policy.grace_s
+
+
+def lag_of(scene: Scene, outcome: Outcome) -> int:
+    """The age in seconds of the oldest wanted snapshot that can still be received here; 0 if nothing lacks."""
+    creation = next((s.creation for s in outcome.lack.newer if s.creation is not None), None)
+    return max(0, int(scene.now - creation)) if creation is not None else 0
+
+
+def _has_gone_quiet(scene: Scene, outcome: Outcome) -> bool:
+    """Whether a source that once took snapshots takes no new ones."""
+    if not outcome.is_source or outcome.held is None:
+        return False
+    newest = _newest_selected(scene, outcome.held.snapshots)
+    return newest is not None and newest.creation is not None and scene.now - newest.creation > _patience_s(scene)
+
+
+def _newest_selected(scene: Scene, snapshots: tuple[Snapshot, ...]) -> Snapshot | None:
+    return next((snapshot for snapshot in reversed(snapshots) if scene.selects_name(snapshot.name)), None)

@@ -1,0 +1,84 @@
+"""Whether a stream is sent raw, which is decided once for a source and its replica and then never changes."""
+
+from dataclasses import dataclass
+
+from planner.histories import History, newest_common
+from planner.model import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How streams go from one dataset to its replica."""
+
+    raw: bool  # zfs send -w: encrypted blocks as they are
+    embedded: bool  # zfs send -e is allowed: neither side is encrypted
+    strict: bool = False  # onto a raw encrypted replica: the base must be its newest snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """Why no stream can go from one dataset to its replica."""
+
+    reason: str
+
+
+def is_cipher(encryption: str | None) -> bool:
+    """Whether a dataset is encrypted, as far as that was reported."""
+    return encryption not in (None, "off")
+
+
+def form_for_new(policy: Policy, source: History, parent_encryption: str | None) -> Form:
+    """How a new replica is sent: raw when the source is encrypted, unless the group says always or never."""
+    encryption = source.replica.encryption
+    raw = policy.raw == "always" or (policy.raw == "auto" and is_cipher(encryption))
+    return Form(raw, embedded=encryption == "off" and parent_encryption == "off", strict=raw and is_cipher(encryption))
+
+
+def form_for_replica(policy: Policy, source: History, target: History) -> Form | Unfit:
+    """How an existing replica goes on, or why it can't.
+
+    A raw increment onto what was received unencrypted is refused, and one onto what was received by another
+    sender's key fails for its IV set. So what tells the two kinds apart must be known: `encryption` of both
+    datasets, and `ivsetguid` of their newest common snapshot where both are encrypted.
+    """
+    here, there = source.replica.encryption, target.replica.encryption
+    name = target.replica.dataset
+    if is_cipher(here) and is_cipher(there):
+        return _both_encrypted(policy, source, target)
+    if not is_cipher(here) and not is_cipher(there):
+        return Form(policy.raw == "always", embedded=here == "off" and there == "off")
+    if here is None or there is None:
+        if policy.raw == "auto":
+            unknown = source.replica.dataset if here is None else name
+            return Unfit(f"whether {unknown} is encrypted is not known: its agent must report the column encryption")
+        return Form(policy.raw == "always", embedded=False, strict=policy.raw == "always")
+    if policy.raw == "always":
+        return Unfit(_ONTO_PLAIN.format(name) if there == "off" else _FROM_PLAIN.format(name))
+    return Form(raw=False, embedded=False)
+
+
+_ONTO_PLAIN = (
+    "{} was received unencrypted, so no raw stream can go on top of it: "
+    "set the group's raw to never, or rename that dataset so that a raw copy can be made in its place"
+)
+_FROM_PLAIN = "{} is encrypted and its source is not, so no raw stream can go on top of it: set the group's raw to auto"
+
+
+def _both_encrypted(policy: Policy, source: History, target: History) -> Form | Unfit:
+    name = target.replica.dataset
+    common = newest_common(source, target)
+    ours = common.at_source.ivsetguid if common else None
+    theirs = common.at_target.ivsetguid if common else None
+    if ours is None or theirs is None:
+        if policy.raw == "auto" and common is not None:
+            return Unfit(
+                f"whether {name} was received raw is not known: both agents must report the column ivsetguid, "
+                "or the group must say raw: always or raw: never"
+            )
+        return Form(policy.raw != "never", embedded=False, strict=policy.raw != "never")
+    was_raw = ours == theirs
+    if policy.raw == "always" and not was_raw:
+        return Unfit(f"{name} was not received raw, so no raw stream can go on top of it: its IV sets differ")
+    if policy.raw == "never" and was_raw:
+        return Unfit(f"{name} was received raw, so only raw streams can go on top of it")
+    return Form(was_raw, embedded=False, strict=was_raw)

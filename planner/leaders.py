@@ -1,0 +1,107 @@
+"""Whose history is wanted: the hub's, or else that of a member whom every other can follow."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from planner.histories import Ahead, Diverged, FastForward, History, Relation, Unclear, Unrelated, newest_common, relate
+from planner.sites import Scene, Site
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """Where a dataset should go on every member."""
+
+    path: str
+    leader: Site
+    lead: History  # what is wanted; of the leader, or its last known one
+    diverged: bool = False  # bidirectional, and no member is one whom all others can follow
+    contested: str | None = None  # why nothing may be sent to a member that has none of it
+
+
+@dataclass(frozen=True, slots=True)
+class Leaderless:
+    """A dataset of which it is not known what is wanted."""
+
+    path: str
+    reason: str
+    orphaned: bool = False  # the hub has none of it, which is a conflict for those who have
+
+
+def course_of(scene: Scene, path: str) -> Course | Leaderless:
+    """Whom the others should follow in one dataset."""
+    if scene.policy.directional:
+        return _follow_hub(scene, path)
+    return _follow_any(scene, path)
+
+
+def _follow_hub(scene: Scene, path: str) -> Course | Leaderless:
+    """The hub's history is what is wanted, also while the hub itself is away."""
+    hub = scene.site(scene.policy.hub)
+    if hub is None:
+        return Leaderless(path, "the group's hub is not among its members")
+    lead = hub.histories.get(path)
+    if lead is not None:
+        return Course(path, hub, lead)
+    unfit = hub.unfit(path)
+    if unfit is not None:
+        return Leaderless(path, unfit)
+    if hub.dataset(path) in hub.existing:
+        return Leaderless(path, f"{hub.dataset(path)} exists on {hub.host}, but its inventory does not list it")
+    return Leaderless(path, f"{hub.host}, the hub, has no {hub.dataset(path)}", orphaned=True)
+
+
+def _follow_any(scene: Scene, path: str) -> Course | Leaderless:
+    """The member whom all others can follow; of several, the one with the newest snapshot, then as configured."""
+    able = [s for s in scene.sites if path in s.histories and not s.barred(path)]
+    holders = sorted((s for s in able if s.histories[path].snapshots), key=lambda site: _newest_first(site, path))
+    if not holders:
+        barred = (site.barred(path) for site in scene.sites if path in site.histories)
+        return Leaderless(path, next((reason for reason in barred if reason is not None), ""))
+    leader = _whom_all_follow(scene, path, holders)
+    if leader is not None:
+        return Course(path, leader, leader.histories[path])
+    related, *others = _related(path, holders)
+    contested = None
+    if others:
+        hosts = ", ".join(site.host for site in holders)
+        contested = f"the histories of {path or 'the root'} on {hosts} have nothing in common: see the conflict"
+    leader = _whom_all_follow(scene, path, related)
+    if leader is not None:
+        return Course(path, leader, leader.histories[path], contested=contested)
+    return Course(path, related[0], related[0].histories[path], diverged=True, contested=contested)
+
+
+def _newest_first(site: Site, path: str) -> tuple[int, int]:
+    creation = site.histories[path].snapshots[-1].creation
+    return (-creation if creation is not None else 1), site.place
+
+
+def _whom_all_follow(scene: Scene, path: str, holders: Sequence[Site]) -> Site | None:
+    for leader in holders:
+        lead = leader.histories[path]
+        others = (site.histories[path] for site in holders if site is not leader)
+        if all(isinstance(relate(lead, other), FastForward | Unclear) for other in others):
+            return leader
+    return None
+
+
+def _related(path: str, holders: Sequence[Site]) -> list[list[Site]]:
+    """The members in groups that share snapshots, the largest group first, each in the given order."""
+    groups: list[list[Site]] = []
+    for site in holders:
+        near = [group for group in groups if any(_share(site, other, path) for other in group)]
+        merged = [other for group in near for other in group]
+        groups = [group for group in groups if group not in near] + [[*merged, site]]
+    rank = {site.id: place for place, site in enumerate(holders)}
+    tidy = [sorted(group, key=lambda site: rank[site.id]) for group in groups]
+    return sorted(tidy, key=lambda group: (-len(group), rank[group[0].id]))
+
+
+def _share(one: Site, other: Site, path: str) -> bool:
+    here, there = one.histories[path], other.histories[path]
+    return newest_common(here, there) is not None or newest_common(there, here) is not None
+
+
+def is_apart(relation: Relation | None) -> bool:
+    """Whether no increment of the leading history can be received there."""
+    return isinstance(relation, Ahead | Diverged | Unrelated)

@@ -1,0 +1,163 @@
+"""The members of a group as planning sees them: their datasets by path, and whether they may take part."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from planner.credits import apply_credits
+from planner.globs import matches, selects
+from planner.histories import History, history, is_certain
+from planner.model import Lease, Member, Policy, Replica, Snapshot, Work
+from planner.paths import ancestors, dataset_of, is_internal, is_set_aside, path_of, pool_of
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A member, its selected datasets by path, and what keeps it from being a source or a target."""
+
+    member: Member
+    place: int  # in the configured order
+    histories: Mapping[str, History]  # by path; the last known ones where the pool is not imported
+    existing: frozenset[str]  # full names, with those that the listing implies
+    pools: frozenset[str]  # imported
+    paused: bool
+    unknown: str | None  # why its state is not known; None when it is
+    busy: int  # transfers that it takes part in now
+    seen: bool  # heard from lately
+
+    @property
+    def id(self) -> str:
+        return self.member.system_id
+
+    @property
+    def host(self) -> str:
+        return self.member.hostname
+
+    def dataset(self, path: str) -> str:
+        """The full name that a path has here."""
+        return dataset_of(self.member, path)
+
+    def unfit(self, path: str) -> str | None:
+        """Why what this site last reported of a path may not be true now; None when it may be acted on."""
+        pool = pool_of(self.dataset(path))
+        if self.unknown is None and pool not in self.pools:
+            return f"the pool {pool} of {self.host} is not in its inventory: it is not imported, or not there yet"
+        return self.unknown
+
+    def barred(self, path: str) -> str | None:
+        """Why this site may be neither source nor target for a path; None when it may."""
+        reason = self.unfit(path)
+        if reason is None and self.paused:
+            return f"{self.host} is paused in this group"
+        return reason
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """All that planning one group looks at."""
+
+    policy: Policy
+    sites: tuple[Site, ...]  # in the configured order
+    members: Mapping[str, Member]  # by system_id, with credits applied
+    work: Work
+    now: float
+    leases: Mapping[tuple[str, str], Lease]  # running now, by target system and dataset
+    pruned: frozenset[tuple[str, str, str]]  # (system, dataset, guid): once reported there, and later not
+    guarded: frozenset[tuple[str, str]]  # (system, dataset): a mass deletion there is not accepted yet
+    names: dict[str, bool]  # whether the group selects snapshots of a name, as far as asked
+
+    def selects_name(self, name: str) -> bool:
+        """Whether the group's snapshot globs choose a name."""
+        known = self.names.get(name)
+        if known is None:
+            known = self.names[name] = selects(self.policy.snapshot_include, self.policy.snapshot_exclude, name)
+        return known
+
+    def is_due(self, snapshot: Snapshot) -> bool:
+        """Whether a snapshot is old enough to be sent."""
+        if not self.policy.min_age_s:
+            return True
+        return snapshot.creation is not None and snapshot.creation <= self.now - self.policy.min_age_s
+
+    def wants(self, snapshot: Snapshot) -> bool:
+        """Whether a snapshot of the leading history belongs on every member now."""
+        return is_certain(snapshot) and self.selects_name(snapshot.name) and self.is_due(snapshot)
+
+    def is_paused(self, path: str) -> bool:
+        """Whether the group leaves this dataset alone for now."""
+        return any(matches(glob, path) for glob in self.policy.paused_datasets)
+
+    def site(self, system_id: str | None) -> Site | None:
+        """The site of a system, if it is a member."""
+        return next((site for site in self.sites if site.id == system_id), None)
+
+
+def scene_of(policy: Policy, members: Sequence[Member], work: Work, now: float) -> Scene:
+    """The group at this moment, with what finished since the last inventories."""
+    places = {system_id: place for place, system_id in enumerate(policy.order)}
+    ordered = sorted(members, key=lambda m: (places.get(m.system_id, len(places)), m.system_id))
+    current = apply_credits([_in_order(member) for member in ordered], work)
+    leases = sorted((lease for lease in work.leases if lease.expires_at > now), key=lambda lease: lease.action_id)
+    busy = Counter(system for lease in leases for system in {lease.source, lease.target} if system)
+    selected: dict[str, bool] = {}
+    return Scene(
+        policy,
+        tuple(_site(policy, m, place, busy[m.system_id], now, selected) for place, m in enumerate(current)),
+        {member.system_id: member for member in current},
+        work,
+        now,
+        {(lease.target, lease.target_dataset): lease for lease in leases},
+        frozenset((gone.system_id, gone.dataset, gone.guid) for gone in work.gone),
+        frozenset((guard.system_id, guard.dataset) for guard in work.guards),
+        {},
+    )
+
+
+def _site(policy: Policy, member: Member, place: int, busy: int, now: float, selected: dict[str, bool]) -> Site:
+    histories: dict[str, History] = {}
+    for name, replica in (*member.absent.items(), *member.replicas.items()):
+        path = path_of(member, name)
+        if path is None or is_internal(name) or is_set_aside(name):
+            continue
+        if path not in selected:
+            selected[path] = selects(policy.include, policy.exclude, path)
+        if selected[path]:
+            histories[path] = history(replica)
+    return Site(
+        member,
+        place,
+        histories,
+        frozenset(part for name in member.replicas for part in (*ancestors(name), name)),
+        frozenset(pool_of(name) for name in member.replicas),
+        member.system_id in policy.paused_systems,
+        _unknown(policy, member, now),
+        busy,
+        member.last_seen_at is not None and member.last_seen_at >= now - policy.heartbeat_timeout_s,
+    )
+
+
+def _unknown(policy: Policy, member: Member, now: float) -> str | None:
+    """Why what a member holds is not known well enough to plan by; None when it is."""
+    fresh = [moment for moment in (member.reported_at, member.confirmed_at) if moment is not None]
+    if member.reported_at is None:
+        return f"{member.hostname} has not reported its datasets yet"
+    if max(fresh) < now - policy.stale_after_s:
+        limit = f"{policy.stale_after_s} s"
+        return f"the inventory of {member.hostname} is stale: neither reported nor confirmed for more than {limit}"
+    return None
+
+
+def _in_order(member: Member) -> Member:
+    """The member with every history oldest first."""
+    tidied = {name: _oldest_first(replica) for name, replica in member.replicas.items()}
+    changed = any(tidied[name] is not replica for name, replica in member.replicas.items())
+    return replace(member, replicas=tidied) if changed else member
+
+
+def _oldest_first(replica: Replica) -> Replica:
+    """createtxg orders one pool's snapshots; where it was not reported, the listing's order stands."""
+    moments = [snapshot.createtxg for snapshot in replica.snapshots]
+    known = [moment for moment in moments if moment is not None]
+    if len(known) < len(moments) or known == sorted(known):
+        return replica
+    return replace(replica, snapshots=tuple(sorted(replica.snapshots, key=lambda s: s.createtxg or 0)))

@@ -1,0 +1,380 @@
+"""What one member lacks of a dataset, and the steps that would bring it, or why there are none."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from planner.encryption import Form, form_for_replica
+from planner.histories import (
+    Ahead,
+    Common,
+    Diverged,
+    Empty,
+    FastForward,
+    History,
+    Relation,
+    Unclear,
+    history,
+    is_certain,
+    relate,
+)
+from planner.leaders import Course, is_apart
+from planner.model import Lease, Replica, ResumeToken, Snapshot, Step
+from planner.names import name_problem
+from planner.paths import ancestors, path_of
+from planner.resume import decode_resume_token
+from planner.sites import Scene, Site
+from planner.sources import Wish, ranked, route
+from planner.streams import full, increments
+from planner.transfers import Chain, abort, above_of, chain, failure_of, parents, resumption, room_for
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """What a member lacks of what is wanted, oldest first."""
+
+    newer: tuple[Snapshot, ...] = ()  # than the newest common one: they can still be received
+    older: tuple[Snapshot, ...] = ()  # they can't be received any more
+    size_bytes: int | None = 0  # of the streams that would bring `newer`
+    later: bool = False  # nothing is wanted yet, but there is something too young to be sent
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What planning came to for one dataset on one member."""
+
+    path: str
+    site: Site
+    relation: Relation | None = None  # to the leading history; None: the dataset is not here
+    lack: Lack = Lack()
+    steps: tuple[Step, ...] = ()
+    reasons: tuple[str, ...] = ()  # why there are no steps, or not all
+    apart: bool = False  # no increment can be received here, from whomever
+    failed: bool = False
+    leased: bool = False
+    by_choice: bool = False  # held back by what somebody set: paused, disabled, a closed window, a decision
+    is_source: bool = False
+
+    @property
+    def common(self) -> Common | None:
+        """What this member's history shares with the leading one."""
+        if isinstance(self.relation, FastForward | Ahead | Diverged | Unclear):
+            return self.relation.common
+        return None
+
+    @property
+    def held(self) -> History | None:
+        """What this member has of the dataset."""
+        return self.site.histories.get(self.path)
+
+
+Done = Mapping[tuple[str, str], Outcome]  # by path and system_id
+
+
+def consider(scene: Scene, course: Course, target: Site, hold: str | None, done: Done) -> Outcome:
+    """What a member should get of a dataset. `hold` says why nothing may go there; `done` has what lies above it."""
+    path = course.path
+    held = target.histories.get(path)
+    relation = _relation(scene, course, held)
+    outcome = Outcome(path, target, relation)
+    outcome = replace(outcome, lack=_lack(scene, course, outcome))
+    token = held.replica.resume_token if held else None
+    lease = scene.leases.get((target.id, target.dataset(path)))
+    unfit = target.unfit(path)
+    if not outcome.lack.newer and not token and not is_apart(relation):
+        return replace(outcome, reasons=(unfit,) if unfit else ())
+    outcome = replace(outcome, apart=_is_apart(scene, course, outcome))
+    if lease is not None:
+        return _in_progress(scene, course, outcome, lease, done)
+    chosen = _held_back(scene, outcome, hold)
+    blocked = chosen or _blocked(course, outcome)
+    if blocked is not None:
+        return replace(outcome, reasons=(blocked,), by_choice=chosen is not None)
+    if token:
+        return _continued(scene, course, outcome, token)
+    return _brought(scene, course, outcome, done)
+
+
+def _relation(scene: Scene, course: Course, held: History | None) -> Relation | None:
+    if held is None:
+        return None
+    form = form_for_replica(scene.policy, course.lead, held)
+    return relate(course.lead, held, isinstance(form, Form) and form.strict)
+
+
+def _lack(scene: Scene, course: Course, outcome: Outcome) -> Lack:
+    """What of the leading history is missing here. What a replica pruned by itself is not missed."""
+    there = outcome.held.places if outcome.held else {}
+    lacking = [snapshot for snapshot in course.lead.snapshots if snapshot.guid not in there]
+    wanted = [snapshot for snapshot in lacking if scene.wants(snapshot)]
+    from_newest = scene.policy.initial == "newest"
+    common = outcome.common
+    if common is None:
+        newer = tuple(wanted[-1:] if from_newest else wanted)
+        later = not wanted and any(is_certain(s) and scene.selects_name(s.name) for s in lacking)
+        streams = full(course.lead, newer[0], {s.guid for s in newer}) if newer else ()
+        return Lack(newer, (), _total([stream.size_bytes for stream in streams]), later)
+    if not wanted:
+        return Lack()
+    ahead = {snapshot.guid for snapshot in common.ahead}
+    newer = tuple(snapshot for snapshot in wanted if snapshot.guid in ahead)
+    older = () if from_newest else tuple(s for s in wanted if s.guid not in ahead and not _pruned(scene, outcome, s))
+    streams = increments(course.lead, common.at_source, {snapshot.guid for snapshot in newer})
+    return Lack(newer, older, _total([stream.size_bytes for stream in streams]))
+
+
+def _pruned(scene: Scene, outcome: Outcome, snapshot: Snapshot) -> bool:
+    """Whether a replica had a snapshot and let it go, other than in a mass deletion that nobody accepted."""
+    place = (outcome.site.id, outcome.site.dataset(outcome.path))
+    return (*place, snapshot.guid) in scene.pruned and place not in scene.guarded
+
+
+def _total(sizes: list[int | None]) -> int | None:
+    known = [size for size in sizes if size is not None]
+    return sum(known) if len(known) == len(sizes) else None
+
+
+def _wish(course: Course, outcome: Outcome, todo: tuple[Snapshot, ...]) -> Wish:
+    target, dataset = outcome.site, outcome.site.dataset(outcome.path)
+    above = above_of(target, dataset.rpartition("/")[0])
+    start = outcome.held or history(Replica(dataset))
+    return Wish(outcome.path, target, start, todo, course.leader, above.encryption if above else None)
+
+
+def _is_apart(scene: Scene, course: Course, outcome: Outcome) -> bool:
+    """Whether neither the leading history nor that of another member can go on here."""
+    if course.diverged and outcome.held is not None and is_apart(outcome.relation):
+        return True
+    return is_apart(outcome.relation) and not route(scene, _wish(course, outcome, outcome.lack.newer)).legs
+
+
+def _held_back(scene: Scene, outcome: Outcome, hold: str | None) -> str | None:
+    """Why somebody wants nothing to be sent here now."""
+    path, target, policy = outcome.path, outcome.site, scene.policy
+    if not policy.enabled:
+        return f"the group {policy.name} is disabled"
+    if target.paused:
+        return f"{target.host} is paused in this group"
+    if scene.is_paused(path):
+        return f"{target.dataset(path)} is paused in this group"
+    if hold is None and not policy.window_open and not outcome.apart:
+        return "the group's transfer window is closed"
+    return hold
+
+
+def _blocked(course: Course, outcome: Outcome) -> str | None:
+    """Why nothing can be sent here now, whatever is lacking."""
+    target = outcome.site
+    unfit = target.unfit(outcome.path)
+    if unfit is not None:
+        return unfit
+    if outcome.apart:
+        return _apart_reason(course, outcome)
+    if course.diverged:
+        return f"the histories of {target.dataset(outcome.path)} on the other members have diverged: see the conflict"
+    if course.contested is not None and (outcome.held is None or not outcome.held.snapshots):
+        return course.contested
+    return None
+
+
+def _apart_reason(course: Course, outcome: Outcome) -> str:
+    dataset, leader = outcome.site.dataset(outcome.path), course.leader
+    common = outcome.common
+    if common is None:
+        return f"{dataset} on {outcome.site.host} has no snapshot in common with {leader.host}: see the conflict"
+    since = common.at_target.name
+    return f"{dataset} on {outcome.site.host} was written to since {since}, the last it shares: see the conflict"
+
+
+# --- a transfer that runs, or broke off ------------------------------------------------------------
+
+
+def _in_progress(scene: Scene, course: Course, outcome: Outcome, lease: Lease, done: Done) -> Outcome:
+    """The step that an agent is carrying out, if it is still one of this group's; nothing else goes there now."""
+    outcome = replace(outcome, leased=True)
+    if lease.group_id == scene.policy.group_id:
+        places = [place for place, s in enumerate(outcome.lack.newer) if s.guid == lease.end_guid]
+        todo = outcome.lack.newer[: places[0] + 1] if places else outcome.lack.newer
+        wish = _wish(course, outcome, todo)
+        above = _above(scene, outcome, done)
+        steps = chain(scene, wish, route(scene, wish, pinned=lease.source), above.after, None).steps
+        token = outcome.held.replica.resume_token if outcome.held else None
+        if token:
+            steps = _continued(scene, course, outcome, token).steps
+        for step in steps:
+            if step.action_id == lease.action_id:
+                return replace(outcome, steps=(replace(step, lease=lease),))
+    site = scene.site(lease.executor)
+    worker = site.host if site else "a member of another group"
+    return replace(outcome, reasons=(f"{worker} is working on {lease.target_dataset} now",))
+
+
+def _continued(scene: Scene, course: Course, outcome: Outcome, text: str) -> Outcome:
+    """The rest of a stream that broke off, then what is newer; or dropping what nobody can continue.
+
+    While there is a partial state, nothing else can be received.
+    """
+    path, target = outcome.path, outcome.site
+    token = decode_resume_token(text)
+    if token is None:
+        reason = "holds the beginning of a transfer that can't be read: zfs receive -A drops it"
+        return replace(outcome, reasons=(f"{target.dataset(path)} on {target.host} {reason}",))
+    holders = [site for site in scene.sites if site is not target and _can_continue(site.histories.get(path), token)]
+    able = [site for site, _ in ranked(scene, path, target, course.leader) if site in holders]
+    if not able and holders:
+        return replace(outcome, reasons=(f"{holders[0].barred(path)}, and it alone can continue a transfer",))
+    if not able:
+        return _with_one(scene, outcome, abort(scene, path, target, token))
+    source = able[0]
+    end = source.histories[path].get(token.to_guid)
+    held = target.histories[path]
+    assert end is not None, "a holder has what the token names"
+    if token.from_guid is not None:
+        relation = relate(source.histories[path], held, token.raw)
+        if not isinstance(relation, FastForward):
+            return replace(outcome, reasons=(_why_not(course, replace(outcome, relation=relation)),))
+    rest = _with_one(scene, outcome, resumption(scene, path, target, source, token, end))
+    if rest.failed:
+        return rest
+    return _followed(scene, course, rest, source, token, end)
+
+
+def _with_one(scene: Scene, outcome: Outcome, step: Step) -> Outcome:
+    """The outcome with one step, unless that failed and may not be tried again yet."""
+    failure = failure_of(scene, step)
+    return replace(outcome, reasons=(failure,), failed=True) if failure else replace(outcome, steps=(step,))
+
+
+def _can_continue(held: History | None, token: ResumeToken) -> bool:
+    if held is None or held.get(token.to_guid) is None:
+        return False
+    return token.from_guid is None or held.find(token.from_guid) is not None
+
+
+def _followed(
+    scene: Scene, course: Course, outcome: Outcome, source: Site, token: ResumeToken, end: Snapshot
+) -> Outcome:
+    """The outcome with what may follow once the broken stream is complete."""
+    held = outcome.site.histories[outcome.path]
+    cipher = source.histories[outcome.path].replica.encryption
+    received = replace(
+        held.replica,
+        snapshots=(*held.snapshots, end if token.raw else replace(end, ivsetguid=None)),
+        written=0,
+        encryption=cipher if token.raw and not held.snapshots else held.replica.encryption,
+    )
+    newer = outcome.lack.newer
+    places = [place for place, snapshot in enumerate(newer) if snapshot.guid == end.guid]
+    todo = newer[places[0] + 1 :] if places else newer
+    todo = tuple(snapshot for snapshot in todo if snapshot.guid not in _obstacles(outcome, todo))
+    wish = replace(_wish(course, outcome, todo), start=history(received))
+    more = chain(scene, wish, route(scene, wish), outcome.steps[0].action_id, room_for(outcome.site, received.dataset))
+    return replace(outcome, steps=outcome.steps + more.steps, reasons=_left_out(more))
+
+
+def _left_out(rest: Chain) -> tuple[str, ...]:
+    return (rest.stopped,) if rest.stopped else ()
+
+
+# --- what is new -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Above:
+    """What a new dataset needs above it."""
+
+    missing: tuple[tuple[str, str], ...] = ()  # path and name of each dataset to make, the outermost first
+    after: str | None = None  # the action_id of the stream that makes the one above those
+    waits: str | None = None  # why the dataset above can't be made yet
+
+
+def _above(scene: Scene, outcome: Outcome, done: Done) -> _Above:
+    """The parents that the target lacks: one with snapshots of its own comes by its own stream, or not yet."""
+    target = outcome.site
+    missing: list[tuple[str, str]] = []
+    after: str | None = None
+    for name in ancestors(target.dataset(outcome.path)):
+        if name in target.existing:
+            continue
+        path = path_of(target.member, name)
+        above = done.get((path, target.id)) if path is not None else None
+        make = next((step for step in above.steps if step.type == "create"), None) if above else None
+        if make is not None:
+            after, missing = make.action_id, []
+        elif above is not None and (above.lack.newer or above.lack.later):
+            return _Above(waits=f"{target.dataset(outcome.path)} waits for {name}, which can't be received yet")
+        else:
+            missing.append((path or "", name))
+    return _Above(tuple(missing), after)
+
+
+def _brought(scene: Scene, course: Course, outcome: Outcome, done: Done) -> Outcome:
+    """The streams that bring what is lacking, with the parents it needs, and what has to be left out."""
+    target, dataset = outcome.site, outcome.site.dataset(outcome.path)
+    problem = _impossible(outcome)
+    above = _above(scene, outcome, done) if outcome.held is None else _Above()
+    if problem or above.waits:
+        return replace(outcome, reasons=(problem or above.waits or "",))
+    obstacles = _obstacles(outcome, outcome.lack.newer)
+    todo = tuple(snapshot for snapshot in outcome.lack.newer if snapshot.guid not in obstacles)
+    wish = _wish(course, outcome, todo)
+    found = route(scene, wish)
+    made: tuple[Step, ...] = ()
+    if found.legs:
+        made = parents(scene, target, found.legs[0].source, above.missing, above.after)
+    after = made[-1].action_id if made else above.after
+    sent = chain(scene, wish, found, after, room_for(target, dataset))
+    reasons = [*dict.fromkeys(obstacles.values()), *_left_out(sent)]
+    brought = {snapshot.guid for step in sent.steps for snapshot in step.delivers}
+    if not sent.stopped and any(snapshot.guid not in brought for snapshot in todo):
+        reasons.append("; ".join(found.refusals) or _why_not(course, outcome))
+    steps = made + sent.steps if sent.steps else ()
+    return replace(outcome, steps=steps, reasons=tuple(reasons), failed=sent.failed)
+
+
+def _impossible(outcome: Outcome) -> str | None:
+    """Why nothing at all can be received as this dataset."""
+    target, dataset = outcome.site, outcome.site.dataset(outcome.path)
+    problem = name_problem(dataset)
+    if problem is not None:
+        return f"{dataset} can't be a dataset on {target.host}: {problem}"
+    if outcome.held is None and dataset in target.existing:
+        return f"{dataset} exists on {target.host}, but its inventory does not list it"
+    if isinstance(outcome.relation, Empty):
+        return (
+            f"{dataset} exists on {target.host} without any snapshot, so a full stream can't be received there: "
+            "rename or destroy it, and it will be made anew; or give the member another root"
+        )
+    return None
+
+
+def _obstacles(outcome: Outcome, todo: tuple[Snapshot, ...]) -> dict[str, str]:
+    """Why single snapshots can't be received here, by guid; a stream can step over them."""
+    target, dataset = outcome.site, outcome.site.dataset(outcome.path)
+    taken = {snapshot.name: snapshot.guid for snapshot in outcome.held.snapshots} if outcome.held else {}
+    obstacles: dict[str, str] = {}
+    for snapshot in todo:
+        problem = name_problem(f"{dataset}@{snapshot.name}")
+        if snapshot.name in taken:
+            obstacles[snapshot.guid] = f"{dataset}@{snapshot.name} on {target.host} is another snapshot of that name"
+        elif snapshot.name == "-":
+            obstacles[snapshot.guid] = f"a snapshot of {dataset} is named -, which stands for none: rename it"
+        elif problem is not None:
+            obstacles[snapshot.guid] = f"{dataset}@{snapshot.name} can't be a name on {target.host}: {problem}"
+    return obstacles
+
+
+def _why_not(course: Course, outcome: Outcome) -> str:
+    """Why no member can bring what is lacking."""
+    target, dataset = outcome.site, outcome.site.dataset(outcome.path)
+    if isinstance(outcome.relation, Unclear):
+        since = outcome.relation.common.at_target.name
+        return (
+            f"whether {dataset} on {target.host} was written to since {since} is not known: "
+            "its agent must report the column written"
+        )
+    if is_apart(outcome.relation):
+        return _apart_reason(course, outcome)
+    barred = course.leader.barred(outcome.path)
+    if barred is not None:
+        return f"{barred}; no other member has what {target.host} could receive"
+    return f"no member that may send has both what {target.host} has of {dataset} and something newer"

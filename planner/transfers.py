@@ -1,0 +1,193 @@
+"""Steps that move data: a route's streams as a chain, the rest of a broken stream, and missing parents."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from planner.histories import History
+from planner.model import Replica, ResumeToken, Snapshot, Step, StepType
+from planner.sites import Scene, Site
+from planner.sources import Leg, Route, Wish
+from planner.steps import action_id
+from planner.streams import Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Steps that follow each other, and why some of a route was left out."""
+
+    steps: tuple[Step, ...]
+    stopped: str | None = None
+    failed: bool = False  # stopped by a failure that must not be repeated yet
+
+
+def chain(scene: Scene, wish: Wish, route: Route, after: str | None, room: int | None) -> Chain:
+    """A step for each stream of a route, each depending on the one before it, the first on `after`.
+
+    It stops at a stream that the target has no room for, or that failed and may not be tried again yet.
+    """
+    steps: list[Step] = []
+    needed = 0
+    for leg in route.legs:
+        for stream in leg.streams:
+            step = _transfer(scene, wish, leg, stream, not wish.start.snapshots and not steps, after)
+            failure = failure_of(scene, step)
+            if failure is not None:
+                return Chain(tuple(steps), failure, failed=True)
+            needed += step.estimated_size_bytes or 0
+            if room is not None and needed > room:
+                return Chain(tuple(steps), _no_room(wish, leg, stream))
+            steps.append(step)
+            after = step.action_id
+    return Chain(tuple(steps))
+
+
+def failure_of(scene: Scene, step: Step) -> str | None:
+    """Why a step may not be tried again yet."""
+    for failure in scene.work.failures:
+        if failure.action_id == step.action_id and failure.retry_at > scene.now:
+            times = "once" if failure.count == 1 else f"{failure.count} times"
+            return f"failed {times} and waits before it is tried again: {failure.message}"
+    return None
+
+
+def _transfer(scene: Scene, wish: Wish, leg: Leg, stream: Stream, new: bool, after: str | None) -> Step:
+    target_dataset = wish.target.dataset(wish.path)
+    kind: StepType = "sync" if stream.base else "create"
+    base_guid = stream.base.guid if stream.base else None
+    return Step(
+        action_id(scene.policy.group_id, wish.path, wish.target.id, kind, base_guid, stream.end.guid),
+        kind,
+        wish.path,
+        executor=_executor(scene, leg.source, wish.target),
+        target=wish.target.id,
+        target_dataset=target_dataset,
+        reason=_why(wish, leg, stream),
+        source=leg.source.id,
+        source_dataset=leg.dataset.dataset,
+        kind=leg.dataset.kind,
+        end=stream.end,
+        base=stream.base,
+        intermediates=stream.intermediates,
+        delivers=stream.delivers,
+        raw=leg.form.raw,
+        embedded=leg.form.embedded and not leg.form.raw,
+        expected_guids=_history_from(wish.start, base_guid),
+        expected_written=0 if stream.base else None,
+        properties=scene.policy.properties if new else (),
+        estimated_size_bytes=stream.size_bytes,
+        depends_on=(after,) if after else (),
+    )
+
+
+def _executor(scene: Scene, source: Site, target: Site) -> str:
+    return source.id if scene.policy.transfer == "push" else target.id
+
+
+def _history_from(start: History, guid: str | None) -> tuple[str, ...]:
+    """The target's snapshots from a base on; the base alone where an earlier step will have brought it."""
+    if guid is None:
+        return ()
+    place = start.places.get(guid)
+    return (guid,) if place is None else tuple(snapshot.guid for snapshot in start.snapshots[place:])
+
+
+def _why(wish: Wish, leg: Leg, stream: Stream) -> str:
+    host, source = wish.target.host, leg.source.host
+    if stream.base is None:
+        return f"{host} has no copy of {leg.dataset.dataset}: {source} sends it in full, as of {stream.end.name}"
+    number = len(stream.delivers)
+    what = f"{number} newer snapshots, up to {stream.end.name}" if number > 1 else f"the newer {stream.end.name}"
+    return f"{host} has {leg.dataset.dataset} up to {stream.base.name}: {source} sends {what}"
+
+
+def _no_room(wish: Wish, leg: Leg, stream: Stream) -> str:
+    return (
+        f"{wish.target.host} has too little room for {leg.dataset.dataset}@{stream.end.name}: "
+        "free some space there, or give the dataset's parent a larger quota"
+    )
+
+
+def resumption(scene: Scene, path: str, target: Site, source: Site, token: ResumeToken, end: Snapshot) -> Step:
+    """The rest of a stream that broke off: one snapshot, whatever the stream was to bring after it."""
+    held, sent = target.histories[path], source.histories[path]
+    base = sent.find(token.from_guid) if token.from_guid else None
+    return Step(
+        action_id(scene.policy.group_id, path, target.id, "resume", token.from_guid, token.to_guid),
+        "resume",
+        path,
+        executor=_executor(scene, source, target),
+        target=target.id,
+        target_dataset=held.replica.dataset,
+        reason=f"{target.host} holds a part of {sent.replica.dataset}@{end.name}: {source.host} sends the rest",
+        source=source.id,
+        source_dataset=sent.replica.dataset,
+        kind=sent.replica.kind,
+        end=end,
+        base=base,
+        delivers=() if held.get(end.guid) else (end,),
+        raw=token.raw,
+        embedded=token.embedded,
+        resume_token=held.replica.resume_token,
+        expected_guids=_history_from(held, token.from_guid),
+        expected_written=0 if base else None,
+    )
+
+
+def abort(scene: Scene, path: str, target: Site, token: ResumeToken) -> Step:
+    """Dropping the partial state of a stream that nobody can continue."""
+    held = target.histories[path]
+    return Step(
+        action_id(scene.policy.group_id, path, target.id, "abort_receive", token.from_guid, token.to_guid),
+        "abort_receive",
+        path,
+        executor=target.id,
+        target=target.id,
+        target_dataset=held.replica.dataset,
+        reason=f"{target.host} holds the beginning of a transfer of {token.to_name}, which no member can continue",
+        resume_token=held.replica.resume_token,
+        expected_guids=tuple(snapshot.guid for snapshot in held.snapshots),
+    )
+
+
+def parents(
+    scene: Scene, target: Site, source: Site, missing: Sequence[tuple[str, str]], after: str | None
+) -> tuple[Step, ...]:
+    """A create_parent for each (path, dataset) that a new dataset needs above it, the outermost first.
+
+    They hold nothing, are never mounted, and each is made on its own: `zfs create -p` ignores the properties
+    for the parents that it makes.
+    """
+    steps: list[Step] = []
+    for path, dataset in missing:
+        step = Step(
+            action_id(scene.policy.group_id, path, target.id, "create_parent", None, dataset),
+            "create_parent",
+            path,
+            executor=_executor(scene, source, target),
+            target=target.id,
+            target_dataset=dataset,
+            reason=f"{target.host} needs {dataset} before what lies below it can be received",
+            source=source.id,
+            kind="filesystem",
+            properties=(("canmount", "off"), ("readonly", "on")),
+            depends_on=(after,) if after else (),
+        )
+        steps.append(step)
+        after = step.action_id
+    return tuple(steps)
+
+
+def room_for(target: Site, dataset: str) -> int | None:
+    """What the target still has room for at a dataset or the nearest one above it that reports it."""
+    above = above_of(target, dataset)
+    return above.available if above else None
+
+
+def above_of(target: Site, dataset: str) -> Replica | None:
+    """The dataset itself, or the nearest one above it, as the target last listed it."""
+    name = dataset
+    while name:
+        if name in target.member.replicas:
+            return target.member.replicas[name]
+        name = name.rpartition("/")[0]
+    return None
