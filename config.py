@@ -228,7 +228,7 @@ def _impossible(config: Config) -> Iterable[tuple[str, str]]:
         yield "enroll_key", "has the same id as admin_key; an id stands for one key"
     for network in config.trusted_proxies:
         try:
-            ipaddress.ip_network(network, strict=False)
+            ipaddress.ip_network(network)
         except ValueError:
             yield "trusted_proxies", f"expected addresses or networks such as 10.0.0.0/8, got {network!r}"
 
@@ -289,7 +289,7 @@ def _parse_toml(file: Path, text: str) -> tuple[Any, dict[Place, int]]:
             table = ("groups", group, *keys[1:]) if keys[:1] == ["groups"] else tuple(keys)
             lines[table] = number
         elif keys:
-            lines.setdefault((*table, keys[0]), number)
+            lines[*table, keys[0]] = number
     return values, lines
 
 
@@ -328,14 +328,14 @@ def _mark(file: Path, node: Any, place: Place, lines: dict[Place, int]) -> None:
         for key, value in node.value:
             below = (*place, str(key.value))
             line = key.start_mark.line + 1
-            if below in lines and key.value != "<<":
+            if below in lines:
                 raise ConfigError(f"{file}:{line}: {_spell(below)}: stands here twice, first in line {lines[below]}")
             lines[below] = line
             _mark(file, value, below, lines)
 
 
 # What Kubernetes sets in every pod once a Service is called zfs-sync
-_KUBERNETES = re.compile(r"SERVICE_(HOST|PORT\w*)=.*|PORT(_\d+_\w+)?=(tcp|udp|sctp)://.*|PORT_\d+_\w+=.*", re.DOTALL)
+_KUBERNETES = re.compile(r"SERVICE_(HOST|PORT\w*)=.*|PORT(_\d+_\w+)?=(tcp|udp|sctp)://.*|PORT_\d+_\w+=.*")
 
 
 def _read_environment(environ: Mapping[str, str]) -> _Source:

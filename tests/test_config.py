@@ -106,6 +106,15 @@ def test_a_named_file_must_exist(tmp_path: Path) -> None:
         load(tmp_path, {})
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_key() -> None:
+    assert load(written("\ufeffport = 9000\n", "zfs_sync.toml"), {}).port == 9000
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/witness")
+    assert load(environ={"ZFS_SYNC_LOG_FILE": "~/witness.log"}).log_file == Path("/home/witness/witness.log")
+
+
 def test_relative_paths_count_from_the_file_and_those_of_the_environment_from_here(tmp_path: Path) -> None:
     written("log_file: log/witness.log\n", "config/zfs_sync.yaml")
     found = load(environ={"ZFS_SYNC_TLS_CERT": "cert.pem", "ZFS_SYNC_TLS_KEY": "/etc/key.pem"})
@@ -168,11 +177,11 @@ def test_database_url_is_another_name_for_store_url() -> None:
 
 
 def test_words_that_older_yaml_takes_for_booleans_are_words() -> None:
-    file = written("groups: [{name: off, systems: {no: {root: on}}, properties: {atime: off}}]\nmetrics_public: true\n")
-    found = load(file, {})
+    group = "{name: 2024-01-01, systems: {no: {root: on}}, properties: {atime: off}}"
+    found = load(written(f"groups: [{group}]\nmetrics_public: true\n"), {})
     assert found.metrics_public
-    assert found.groups[0] == GroupSettings(
-        name="off", systems={"no": MemberSettings(root="on")}, properties={"atime": "off"}
+    assert found.groups == (
+        GroupSettings(name="2024-01-01", systems={"no": MemberSettings(root="on")}, properties={"atime": "off"}),
     )
 
 
@@ -237,6 +246,7 @@ STRANGER = "'nsa' is not among the group's systems"
     ("text", "message"),
     [
         ("\nprot: 9000", f"{FILE}:2: prot: unknown setting; did you mean 'port'?"),
+        ("databas_url: a", f"{FILE}:1: databas_url: unknown setting; did you mean 'database_url'?"),
         ("HOST: a", f"{FILE}:1: HOST: unknown setting; did you mean 'host'?"),
         ("port: '9000'", f"{FILE}:1: port: expected a whole number, got text"),
         ("port: 9000.0", f"{FILE}:1: port: expected a whole number, got a number"),
@@ -267,6 +277,10 @@ STRANGER = "'nsa' is not among the group's systems"
         (
             "trusted_proxies: [10.0.0.1, nas]",
             f"{FILE}:1: trusted_proxies: expected addresses or networks such as 10.0.0.0/8, got 'nas'",
+        ),
+        (
+            "trusted_proxies: [10.0.0.1/8]",
+            f"{FILE}:1: trusted_proxies: expected addresses or networks such as 10.0.0.0/8, got '10.0.0.1/8'",
         ),
         (
             "rate_limits:\n  failed_auth: 10/fortnight",
@@ -310,6 +324,7 @@ def test_a_refused_setting(text: str, message: str) -> None:
         ("name: media\n    hub", "hub", "2: groups[0]: missing key name"),
         ("name: media", "name: ' media'", "2: groups[0].name: expected a name without control characters"),
         ("datasets", "dataset", "9: groups[0].dataset: unknown key; did you mean 'datasets'?"),
+        ("datasets", '"a\\nb"', "9: groups[0].a\nb: unknown key; there are "),
         ('["**/cache"]', "3", "9: groups[0].datasets.exclude: expected a list, got a whole number"),
         ('exclude: ["**', 'exlude: ["**', "9: groups[0].datasets.exlude: unknown key; did you mean 'exclude'?"),
         ('"**/cache"', "**/cache", f"9: expected alphabetic or numeric character, but found '*'{STAR}"),
@@ -343,7 +358,8 @@ def test_a_refused_setting(text: str, message: str) -> None:
 )
 def test_a_refused_group(old: str, new: str, said: str) -> None:
     assert old in MEDIA
-    assert refusal(MEDIA.replace(old, new, 1)) == f"{FILE}:{said}"
+    found = refusal(MEDIA.replace(old, new, 1))
+    assert found == f"{FILE}:{said}" or (said.endswith("there are ") and found.startswith(f"{FILE}:{said}"))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -41,18 +42,35 @@ def test_groups_follow_the_file() -> None:
     assert names(groups.current()) == ["replaced"]
 
 
-def test_two_edits_of_one_size_within_a_tick_of_the_clock_are_both_seen() -> None:
-    file = written(one_group("aaaa"))
-    groups = GroupsFile(load(file, {}))
-    for number in range(1000, 1200):
-        written(one_group(f"n{number}"))
-        assert names(groups.current()) == [f"n{number}"]
+def test_a_file_behind_links_is_followed_when_a_link_is_replaced() -> None:
+    """As Kubernetes updates a ConfigMap: zfs_sync.yaml -> ..data/zfs_sync.yaml, ..data -> a new folder."""
+    for name in ("one", "two"):
+        Path(name).mkdir()
+        written(one_group(name), f"{name}/zfs_sync.yaml")
+    Path("..data").symlink_to("one")
+    Path("zfs_sync.yaml").symlink_to("..data/zfs_sync.yaml")
+    groups = GroupsFile(load(environ={}))
+    assert names(groups.current()) == ["one"]
+    Path("new").symlink_to("two")
+    Path("new").replace("..data")
+    assert names(groups.current()) == ["two"]
+
+
+@pytest.mark.parametrize("newer", [0, 1], ids=["written now", "an old file moved here now"])
+def test_edits_within_one_tick_of_the_file_systems_clock_are_seen(newer: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = [time.time_ns() - 3600 * 10**9] * 2
+    times[newer] = time.time_ns()
+    monkeypatch.setattr(config, "_stamp", lambda file: (*times, 50, 1))
+    groups = GroupsFile(load(written(one_group("a")), {}))
+    for name in ("b", "c"):
+        written(one_group(name))
+        assert names(groups.current()) == [name]
 
 
 def test_a_file_that_stays_the_same_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = GroupsFile(load(written(one_group("a")), {}))
-    soon = config.time.time_ns() + 10_000_000_000
-    monkeypatch.setattr(config.time, "time_ns", lambda: soon)
+    soon = time.time_ns() + 10_000_000_000
+    monkeypatch.setattr(time, "time_ns", lambda: soon)
     assert groups.current() is groups.current()
 
 
