@@ -1,11 +1,13 @@
 """Endpoint row -> Bottle route: authenticate, parse, call, answer. The only user of Bottle's request and response."""
 
 import logging
+import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import bottle
 
@@ -27,6 +29,8 @@ from handlers.wire import (
 )
 
 log = logging.getLogger("zfs_sync")
+
+CALLER = "zfs_sync.caller"  # the environ's entry for the id of the key that was accepted
 
 MAX_BODY_BYTES = 1 << 20  # for everything but inventories and batches
 BASE_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, no-cache", "Vary": "Accept"}
@@ -51,6 +55,21 @@ class JsonBottle(bottle.Bottle):  # type: ignore[misc]  # bottle has no types
 
     def __init__(self) -> None:
         super().__init__(autojson=False)
+
+    def wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        """Answer a request, and log a line about it: nothing of its query, headers or body."""
+        started = time.perf_counter()
+        body = super().wsgi(environ, start_response)
+        log.info(
+            "%s %s %d %.0f ms request %s caller %s",
+            quote(environ["REQUEST_METHOD"]),
+            quote(environ["PATH_INFO"]),
+            bottle.response.status_code,
+            (time.perf_counter() - started) * 1000,
+            bottle.response.get_header("X-Request-ID", "-"),
+            environ.get(CALLER) or "-",
+        )
+        return body
 
     def default_error_handler(self, error: bottle.HTTPError) -> bytes:
         request_id = bottle.response.get_header("X-Request-ID") or _new_request_id()
@@ -99,7 +118,7 @@ def _new_request_id() -> str:
 
 
 def _answer(
-    witness: Witness, endpoint: Endpoint, environ: Mapping[str, Any], request_id: str, path_args: Mapping[str, str]
+    witness: Witness, endpoint: Endpoint, environ: dict[str, Any], request_id: str, path_args: Mapping[str, str]
 ) -> Answer:
     """Authenticate, parse and call. Raises Refused and what the store raises."""
     now = datetime.now(UTC)
@@ -111,6 +130,7 @@ def _answer(
     try:
         if endpoint.callers is not ANYONE:
             caller = caller_of(witness.store, witness.config, headers, address, now)
+            environ[CALLER] = caller.key_id
             request = replace(request, caller=caller)
             _authorize(request, endpoint, path_args)
     except Refused as refused:
