@@ -30,6 +30,7 @@ PlainTables = dict[str, dict[str, dict[str, Any]]]
 _raw_tables = msgspec.json.Decoder(RawTables)
 _plain_tables = msgspec.json.Decoder(PlainTables)
 _encoder = msgspec.json.Encoder()
+_SCHEMA_IN_HEAD = re.compile(rb'"schema": ?(\d+)')
 _ID_IN_FRONT = re.compile(rb'\{"id":"([^"\\]*)"')
 
 
@@ -94,14 +95,23 @@ def decode_raw_tables(data: bytes, file: str) -> tuple[Meta, RawTables]:
     """A file's generation and its tables, each document still in bytes."""
     tables = _decode(_raw_tables, data, file)
     meta = decode_document(_meta_row(tables, file), Meta, file)
-    return _checked(meta, file), tables
+    _refuse_other_schemas(meta, file)
+    return meta, tables
 
 
-def decode_plain_tables(data: bytes, file: str) -> tuple[Meta, PlainTables]:
+def decode_plain_tables(data: bytes, file: str, any_schema: bool = False) -> tuple[Meta, PlainTables]:
     """A file's generation and its tables, each document a dict."""
     tables = _decode(_plain_tables, data, file)
     meta = convert_document(_meta_row(tables, file), Meta, file)
-    return _checked(meta, file), tables
+    if not any_schema:
+        _refuse_other_schemas(meta, file)
+    return meta, tables
+
+
+def schema_of(head: bytes) -> int | None:
+    """The schema of a file by its first bytes; None where they don't show it."""
+    found = _SCHEMA_IN_HEAD.search(head)
+    return int(found[1]) if found else None
 
 
 def encode_tables(meta: Meta, tables: Mapping[str, Sequence[tuple[int | str, Raw | bytes]]]) -> bytes:
@@ -136,7 +146,6 @@ def _meta_row(tables: dict[str, dict[str, T]], file: str) -> T:
         raise damaged(file, f"it has no {META}") from None
 
 
-def _checked(meta: Meta, file: str) -> Meta:
+def _refuse_other_schemas(meta: Meta, file: str) -> None:
     if meta.schema != SCHEMA:
         raise StoreError(f"{file} has schema {meta.schema}; this version of zfs-sync reads schema {SCHEMA}")
-    return meta

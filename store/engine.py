@@ -22,6 +22,9 @@ class Engine(Protocol):
     def read(self, name: str, known: object = None) -> Held | None:
         """A shard's content, without its bytes if its stamp is still `known`. None: there is no such shard."""
 
+    def head(self, name: str) -> bytes:
+        """The first bytes of a shard's content, where its generation and schema are; b"" if there is no such shard."""
+
     def locked(self, locks: Sequence[str], timeout_s: float) -> AbstractContextManager[None]:
         """Hold these locks, taken in the order given. Raises Busy if they can't all be had in time."""
 
@@ -31,8 +34,11 @@ class Engine(Protocol):
     def remove(self, name: str) -> None:
         """Drop a shard, if there is one. The caller holds its lock."""
 
-    def names(self, kind: str) -> list[str]:
-        """Every shard whose name begins with `kind` and a slash, sorted."""
+    def keep_old(self, name: str, label: str, content: bytes) -> None:
+        """Put a shard's old content aside, where only a person looks for it."""
+
+    def names(self, kind: str = "") -> list[str]:
+        """Every shard, or those whose name begins with `kind` and a slash, sorted."""
 
     def check(self) -> None:
         """Raise StoreError or StoreFull unless contents can be written now."""
@@ -43,5 +49,8 @@ class Engine(Protocol):
     def sweep(self) -> None:
         """Remove what writers that were killed left behind. Called once, at the start."""
 
-    def make_once(self, name: str, content: bytes, timeout_s: float) -> bytes:
-        """Keep a small private content unless there is one by that name; return the one that is kept."""
+    def read_private(self, name: str) -> bytes | None:
+        """A small content that is no shard, such as a secret."""
+
+    def write_private(self, name: str, content: bytes) -> None:
+        """Put one in place. The caller holds the lock of its name."""

@@ -21,7 +21,7 @@ from store.errors import Busy, refusals
 from store.locks import Locks
 from store.shards import is_shard_name, lock_of
 
-_TEMPORARY = re.compile(r"\.(.+?)(?:\.json)?\.[0-9a-f]{16}\.tmp")
+_TEMPORARY = re.compile(r"\.(.+?)(?:\.json(?:\.schema-\d+)?)?\.[0-9a-f]{16}\.tmp")
 
 
 class FileEngine:
@@ -54,6 +54,12 @@ class FileEngine:
                     return Held(stamp, head + rest.read())
             finally:
                 os.close(descriptor)
+
+    def head(self, name: str) -> bytes:
+        path = self.place(name)
+        with refusals(path), suppress(FileNotFoundError), open(path, "rb", buffering=0) as file:
+            return file.read(HEAD_BYTES)
+        return b""
 
     @contextmanager
     def locked(self, locks: Sequence[str], timeout_s: float) -> Iterator[None]:
@@ -91,7 +97,10 @@ class FileEngine:
                 return
         self._sync_folders([name])
 
-    def names(self, kind: str) -> list[str]:
+    def keep_old(self, name: str, label: str, content: bytes) -> None:
+        self._write_file(f"{self.place(name)}.{label}", content)
+
+    def names(self, kind: str = "") -> list[str]:
         folder = self._folder / kind
         with refusals(folder):
             found = [str(path.relative_to(self._folder))[: -len(".json")] for path in folder.rglob("*.json")]
@@ -116,16 +125,19 @@ class FileEngine:
                     with suppress(Busy), self._locks.hold([lock_of(name)], timeout_s=0):
                         path.unlink(missing_ok=True)
 
-    def make_once(self, name: str, content: bytes, timeout_s: float) -> bytes:
+    def read_private(self, name: str) -> bytes | None:
         path = self._folder / name
-        if not path.exists():
-            with self.locked([name], timeout_s), refusals(path):
-                if not path.exists():
-                    temporary, _ = _write_beside(str(path), content)
-                    os.replace(temporary, path)
-                    _sync_folder(self._folder)
         with refusals(path):
-            return path.read_bytes()
+            return path.read_bytes() if path.exists() else None
+
+    def write_private(self, name: str, content: bytes) -> None:
+        self._write_file(f"{self._folder}/{name}", content)
+
+    def _write_file(self, path: str, content: bytes) -> None:
+        with refusals(path):
+            temporary, _ = _write_beside(path, content)
+            os.replace(temporary, path)
+            _sync_folder(Path(path).parent)
 
     def _expect_folder(self) -> None:
         """A folder that is gone, or a mount point with nothing mounted, is not an empty store."""

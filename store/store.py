@@ -15,6 +15,7 @@ from store.documents import Event
 from store.engine import Engine
 from store.errors import StoreError
 from store.files import FileEngine
+from store.migrations import migrate
 from store.shards import (
     REGISTRY,
     Events,
@@ -32,6 +33,7 @@ V = TypeVar("V", bound=View)
 
 EVENTS_PER_SEGMENT = 250  # each event rewrites its segment, so segments stay small
 CACHE_BYTES = 256 * 2**20
+SECRET_KEY = "secret_key"  # noqa: S105 - a file's name
 SHORTEST_SECRET = 32
 
 
@@ -44,6 +46,7 @@ class Store:
         self._cache = _Cache(CACHE_BYTES)
         self._thread = local()
         engine.sweep()
+        migrate(engine, lock_timeout_s)
         self.secret = _secret(engine, secret, lock_timeout_s)
 
     @classmethod
@@ -94,7 +97,8 @@ class Store:
 
     def history_segments(self, system_id: str) -> list[Shard[History]]:
         """A system's history, a shard a day, oldest first."""
-        return [history_of(system_id, name.split("/")[2]) for name in self._engine.names(f"history/{system_id}")]
+        folder = history_of(system_id, "any").lock
+        return [history_of(system_id, name.split("/")[2]) for name in self._engine.names(folder)]
 
     def event_segments(self) -> list[Shard[Events]]:
         """The audit trail in pieces, oldest first."""
@@ -231,7 +235,12 @@ def _secret(engine: Engine, given: str | None, timeout_s: float) -> bytes:
     """What keys are hashed and cookies signed with: the given secret, or the store's own, made at its first start."""
     if given is not None:
         return hashlib.sha256(given.strip().encode()).digest()
-    text = engine.make_once("secret_key", f"{secrets.token_hex(32)}\n".encode(), timeout_s).strip()
-    if len(text) < SHORTEST_SECRET:
-        raise StoreError(f"secret_key in the data folder is damaged: it has {len(text)} characters")
-    return hashlib.sha256(text).digest()
+    kept = engine.read_private(SECRET_KEY)
+    if kept is None:
+        with engine.locked([SECRET_KEY], timeout_s):
+            if engine.read_private(SECRET_KEY) is None:  # several workers start at once
+                engine.write_private(SECRET_KEY, f"{secrets.token_hex(32)}\n".encode())
+            kept = engine.read_private(SECRET_KEY) or b""
+    if len(kept.strip()) < SHORTEST_SECRET:
+        raise StoreError(f"{SECRET_KEY} in the data folder is damaged: it has {len(kept.strip())} characters")
+    return hashlib.sha256(kept.strip()).digest()

@@ -1,0 +1,46 @@
+"""From one schema to the next: each migration is a pure function over the tables of one file.
+
+A new schema adds its function here and raises `codec.SCHEMA`. The old file stays beside the new one
+(`registry.json.schema-1`), so that the older version can be put back.
+"""
+
+import logging
+from collections.abc import Callable
+
+from store import codec
+from store.codec import PlainTables
+from store.engine import Engine
+from store.errors import StoreError
+from store.shards import lock_of
+from store.tables import ShardStorage
+
+Migration = Callable[[str, PlainTables], PlainTables]  # a file's name (`inventories/<id>`) and its tables
+
+MIGRATIONS: dict[int, Migration] = {}  # by the schema they start from
+
+log = logging.getLogger(__name__)
+
+
+def migrate(engine: Engine, lock_timeout_s: float) -> None:
+    """Bring every file to the present schema. A damaged one is left for whoever reads it to report."""
+    for name in engine.names():
+        if codec.schema_of(engine.head(name)) != codec.SCHEMA:
+            try:
+                with engine.locked([lock_of(name)], lock_timeout_s):
+                    _migrate_file(engine, name)
+            except StoreError as error:
+                log.warning("not migrated: %s", error)
+
+
+def _migrate_file(engine: Engine, name: str) -> None:
+    held = engine.read(name)
+    if held is None or held.data is None:
+        return
+    meta, tables = codec.decode_plain_tables(held.data, engine.place(name), any_schema=True)
+    if meta.schema >= codec.SCHEMA:
+        return
+    engine.keep_old(name, f"schema-{meta.schema}", held.data)
+    for schema in range(meta.schema, codec.SCHEMA):
+        tables = MIGRATIONS[schema](name, tables)
+    engine.replace({name: ShardStorage(tables).encode(codec.next_meta(meta))})
+    log.info("%s was brought from schema %d to %d", engine.place(name), meta.schema, codec.SCHEMA)
