@@ -54,7 +54,8 @@ class JsonBottle(bottle.Bottle):  # type: ignore[misc]  # bottle has no types
     """A Bottle whose own errors (404, 405, 500) have the same JSON shape as ours."""
 
     def __init__(self) -> None:
-        super().__init__(autojson=False)
+        super().__init__()
+        self.config["json.enable"] = False
 
     def wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         """Answer a request, and log a line about it: nothing of its query, headers or body."""
