@@ -467,7 +467,7 @@ class Pools:
         last = self.find(f"{name}@{snap}")
         if last.guid != said.to_guid:
             raise Refused(
-                f"cannot resume send: '{name}@{snap}' is no longer the same snapshot used in the initial send"
+                f"cannot resume send: '{name}@{snap}' is no longer the same snapshot"
             )
         base = None
         if said.from_guid:

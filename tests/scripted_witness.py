@@ -1,0 +1,120 @@
+"""A witness that says what a test tells it to: for what the real one would never send to an agent."""
+
+import base64
+import gzip
+import json
+import re
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+Answer = tuple[int, Any, dict[str, str]]  # status; bytes or a value for JSON; headers
+FIELDS = (
+    "action_id action_type sync_group_id executor_system_id source_system_id target_system_id pool dataset target_pool"
+    " target_dataset snapshot_name snapshot_id snapshot_guid incremental_base incremental_base_guid base_is_bookmark"
+    " origin is_incremental snapshot_count estimated_size source_ssh_hostname source_ssh_user source_ssh_port"
+    " target_ssh_hostname target_ssh_user target_ssh_port priority reason destructive depends_on lease kind raw"
+    " intermediates embedded resume_token new_name expected_guids expected_written properties rate_limit"
+).split()
+BOOLEANS = ("base_is_bookmark", "is_incremental", "destructive", "raw", "intermediates", "embedded")
+
+
+def action(**fields: str) -> dict[str, str]:
+    """A line of a plan: what is not given is `-`, or false."""
+    return {name: fields.get(name, "false" if name in BOOLEANS else "-") for name in FIELDS} | fields
+
+
+class ScriptedWitness(ThreadingHTTPServer):
+    """Plays `plan` to each agent: an action goes once it is finished. `calls` keeps what was asked, in order."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.plan: list[dict[str, str]] = []
+        self.inventory = "current"
+        self.key: Ed25519PrivateKey | None = None
+        self.expires = int(time.time()) + 600
+        self.change: Callable[[bytes], bytes] = lambda body: body  # applied after signing
+        self.refusals: dict[str, int] = {}  # "start", "progress", "finish", "inventory" ...: status
+        self.lease_s = 600
+        self.calls: list[tuple[str, str, bytes, dict[str, str]]] = []
+        self.finished: dict[str, tuple[int, str, str]] = {}  # by action: status, received guid, log
+        self.address = f"http://127.0.0.1:{self.server_address[1]}"
+        Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def paths(self, ending: str) -> list[str]:
+        """The calls whose path ends so."""
+        return [path for _, path, _, _ in self.calls if path.endswith(ending)]
+
+    def bodies(self, part: str) -> list[bytes]:
+        """The bodies of the calls whose path contains this."""
+        return [body for _, path, body, _ in self.calls if part in path]
+
+    def answer(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Answer:
+        """What one request gets."""
+        for part, status in self.refusals.items():
+            if f"/{part}" in path:
+                return status, {"detail": f"scripted refusal of {part}", "status_code": status}, {}
+        if path.endswith("/register"):
+            return 201, {"id": "5f0c6b1e-0000-4000-8000-000000000001", "hostname": "nas", "api_key": "k1.secret"}, {}
+        if path.endswith("/heartbeat"):
+            said = {"status": "ok", "inventory": self.inventory, "groups": [], "next_sync_in_s": 60}
+            return 200, said, {"X-Inventory": self.inventory}
+        if "/inventory" in path:
+            return 200, {"added": 1, "digest": "0"}, {}
+        if "/sync/instructions/" in path:
+            return self.instructions(path.rpartition("/")[2])
+        if found := re.fullmatch(r".*/actions/(.*)/(start|progress|finish)(?:/(\d+))?", path):
+            return self.act(found[1], found[2], int(found[3] or 0), body, headers)
+        return 404, {"detail": f"no {method} {path}", "status_code": 404}, {}
+
+    def instructions(self, system_id: str) -> Answer:
+        rows = [row for row in self.plan if row["executor_system_id"] == system_id or "bad" in row["action_id"]]
+        names = list(rows[0]) if rows else FIELDS
+        body = "".join(
+            "\t".join(cells) + "\n" for cells in [names, *([row[n] for n in names] for row in rows)]
+        ).encode()
+        headers = {"X-Plan-Expires": str(self.expires)}
+        if self.key:
+            signature = self.key.sign(body + str(self.expires).encode())
+            headers["X-Plan-Signature"] = base64.b64encode(signature).decode()
+        return 200, self.change(body), headers
+
+    def act(self, action_id: str, verb: str, status: int, body: bytes, headers: dict[str, str]) -> Answer:
+        if verb == "start":
+            return 200, {"lease_token": "t0ken"}, {"X-Lease-Token": "t0ken", "X-Lease-Seconds": str(self.lease_s)}
+        if headers.get("X-Lease-Token") != "t0ken":
+            return 403, {"detail": "not this lease's token", "status_code": 403}, {}
+        if verb == "finish":
+            self.finished[action_id] = (status, headers["X-Received-Guid"], body.decode())
+            self.plan = [row for row in self.plan if row["action_id"] != action_id]
+        return 200, {"action_id": action_id}, {}
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request."""
+
+    protocol_version = "HTTP/1.1"
+    server: ScriptedWitness
+
+    def do_POST(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        self.server.calls.append((self.command, self.path, body, dict(self.headers)))
+        status, said, headers = self.server.answer(self.command, self.path, body, dict(self.headers))
+        sent = said if isinstance(said, bytes) else json.dumps(said).encode()
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(sent))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(sent)
+
+    do_GET = do_PUT = do_POST
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: `calls` has it."""
