@@ -48,7 +48,7 @@ Days = Annotated[int, Meta(ge=1, le=36500)]
 Transfers = Annotated[int, Meta(ge=1, le=1000)]
 
 NAME = r"[A-Za-z0-9_.: -]+"  # one component of a ZFS name
-GLOB = r"[A-Za-z0-9_.: *-]+"
+GLOB = r"[A-Za-z0-9_.: *?-]+"
 DatasetGlob = Annotated[str, _text("a glob over dataset paths such as media/**", f"{GLOB}(?:/{GLOB})*")]
 SnapshotGlob = Annotated[str, _text("a glob over snapshot names such as daily-*", GLOB)]
 DatasetName = Annotated[str, _text("a dataset such as tank/data", f"(?=[A-Za-z]){NAME}(?:/{NAME})*")]

@@ -404,8 +404,8 @@ def test_a_file_that_is_not_utf8() -> None:
 @pytest.mark.parametrize(
     ("kind", "good"),
     [
-        (config.DatasetGlob, ["**", "media/**", "my photos/*-old", "a.b:c_d-e"]),
-        (config.SnapshotGlob, ["*", "daily-*"]),
+        (config.DatasetGlob, ["**", "media/**", "my photos/*-old", "a.b:c_d-e?"]),
+        (config.SnapshotGlob, ["*", "daily-*", "20??-01-01"]),
         (config.DatasetName, ["tank", "pool1/replica", "tank/my data"]),
         (config.Hostname, ["nas", "nas.lan", "a_b-1", "7"]),
         (config.GroupName, ["media", "Fotos für Oma"]),
