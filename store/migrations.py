@@ -36,11 +36,21 @@ def _migrate_file(engine: Engine, name: str) -> None:
     held = engine.read(name)
     if held is None or held.data is None:
         return
-    meta, tables = codec.decode_plain_tables(held.data, engine.place(name), any_schema=True)
+    meta, _ = codec.decode_plain_tables(held.data, engine.place(name), any_schema=True)
+    new = brought_along(name, held.data, engine.place(name))
+    if new != held.data:
+        engine.keep_old(name, f"schema-{meta.schema}", held.data)
+        engine.replace({name: new})
+        log.info("%s was brought from schema %d to %d", engine.place(name), meta.schema, codec.SCHEMA)
+
+
+def brought_along(name: str, data: bytes, file: str) -> bytes:
+    """A file's content in the present schema; as it is if it has that one, or a newer one."""
+    if codec.schema_of(data[: codec.HEAD_BYTES]) == codec.SCHEMA:
+        return data
+    meta, tables = codec.decode_plain_tables(data, file, any_schema=True)
     if meta.schema >= codec.SCHEMA:
-        return
-    engine.keep_old(name, f"schema-{meta.schema}", held.data)
+        return data
     for schema in range(meta.schema, codec.SCHEMA):
         tables = MIGRATIONS[schema](name, tables)
-    engine.replace({name: ShardStorage(tables).encode(codec.next_meta(meta))})
-    log.info("%s was brought from schema %d to %d", engine.place(name), meta.schema, codec.SCHEMA)
+    return ShardStorage(tables).encode(codec.next_meta(meta))

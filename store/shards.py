@@ -26,9 +26,6 @@ from store.documents import (
 from store.errors import NotFound
 from store.tables import Content, RawContent, Table, TinyContent
 
-# The order in which locks are taken. What is written last, or on its own, comes last.
-KINDS = ("registry", "leases", "heartbeats", "inventories", "groups", "history", "events")
-
 NOUNS: dict[type, str] = {
     System: "system",
     Group: "sync group",
@@ -93,6 +90,11 @@ class View:
         """A copy whose tables can be changed."""
         content = self.content.copy()
         return type(self)(self.meta, content, {name: table.editable(content) for name, table in self.tables.items()})
+
+    def decode_all(self) -> None:
+        """Raise StoreError unless every document can be decoded."""
+        for table in self.tables.values():
+            table.all()
 
     def save(self) -> bytes:
         """The file with the changes made, of the next generation, which this view then shows."""
@@ -160,6 +162,17 @@ class Events(View):
     events: Table[Event]
 
 
+# In the order in which locks are taken. What is written last, or on its own, comes last.
+KINDS: dict[str, type[View]] = {
+    "registry": Registry,
+    "leases": Leases,
+    "heartbeats": Heartbeats,
+    "inventories": Inventory,
+    "groups": GroupRecords,
+    "history": History,
+    "events": Events,
+}
+
 V = TypeVar("V", bound=View, covariant=True)
 
 
@@ -177,7 +190,7 @@ class Shard(Generic[V]):
     @property
     def order(self) -> tuple[int, str]:
         """Its place in the one order in which locks are taken: two writers never wait for each other in a ring."""
-        return KINDS.index(self.name.partition("/")[0]), self.name
+        return list(KINDS).index(self.name.partition("/")[0]), self.name
 
 
 def lock_of(name: str) -> str:
@@ -193,6 +206,12 @@ def lock_of(name: str) -> str:
 def is_shard_name(name: str) -> bool:
     """Whether a file of this name is ours: people leave copies and notes beside the real ones."""
     return _NAME.fullmatch(name) is not None
+
+
+def shard_named(name: str) -> Shard[View]:
+    """The shard of this name."""
+    assert is_shard_name(name), name
+    return Shard(name, KINDS[name.partition("/")[0]])
 
 
 REGISTRY = Shard("registry", Registry)

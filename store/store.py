@@ -4,7 +4,7 @@ import hashlib
 import os
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,16 +17,15 @@ from store.errors import StoreError
 from store.files import FileEngine
 from store.migrations import migrate
 from store.shards import (
+    LEASES,
     REGISTRY,
     Events,
     History,
     Shard,
     View,
     events_of,
-    group_records,
-    heartbeat_of,
     history_of,
-    inventory_of,
+    shard_named,
 )
 
 V = TypeVar("V", bound=View)
@@ -86,14 +85,7 @@ class Store:
 
     def shards(self, kind: str) -> list[Shard[View]]:
         """Every shard there is of a kind: heartbeats, inventories, groups, history or events; the oldest first."""
-        make: dict[str, Callable[..., Shard[View]]] = {
-            "heartbeats": heartbeat_of,
-            "inventories": inventory_of,
-            "groups": group_records,
-            "history": history_of,
-            "events": events_of,
-        }
-        return [make[kind](*name.split("/")[1:]) for name in self._engine.names(kind)]
+        return [shard_named(name) for name in self._engine.names(kind)]
 
     def history_segments(self, system_id: str) -> list[Shard[History]]:
         """A system's history, a shard a day, oldest first."""
@@ -140,6 +132,48 @@ class Store:
         except StoreError:
             full = True  # damaged: leave it as evidence, and go on beside it
         return events_of(f"{day}-{int(newest.name[-4:]) + 1:04}") if full else newest
+
+    def problems(self) -> list[str]:
+        """A line for each file that is not good to its last document. It decodes everything, so it takes its time."""
+        found = []
+        for name in self._engine.names():
+            try:
+                self.read(shard_named(name)).decode_all()
+            except StoreError as error:
+                found.append(str(error))
+        return found
+
+    @contextmanager
+    def everything(self) -> Iterator[Iterator[tuple[str, bytes]]]:
+        """Every shard's name and content as of one moment: nobody writes until the block ends."""
+        with self._locked_whole() as shards:
+            found = ((shard.name, self._engine.read(shard.name)) for shard in shards)
+            yield ((name, held.data) for name, held in found if held is not None and held.data is not None)
+
+    def replace_everything(self, contents: Mapping[str, bytes]) -> None:
+        """Make these the store's shards, and drop all others."""
+        with self._locked_whole(contents) as shards:
+            self._engine.replace(contents)
+            for shard in shards:
+                if shard.name not in contents:
+                    self._engine.remove(shard.name)
+
+    @property
+    def kept_secret(self) -> bytes | None:
+        """The secret as the store keeps it; None if it was given from outside."""
+        return self._engine.read_private(SECRET_KEY)
+
+    def keep_secret(self, kept: bytes) -> None:
+        """Put another store's secret in place. It counts from the next start on."""
+        with self._engine.locked([SECRET_KEY], self._lock_timeout_s):
+            self._engine.write_private(SECRET_KEY, kept)
+
+    @contextmanager
+    def _locked_whole(self, more: Iterable[str] = ()) -> Iterator[list[Shard[View]]]:
+        names = {REGISTRY.name, LEASES.name, *self._engine.names(), *more}
+        shards = sorted(map(shard_named, names), key=lambda shard: shard.order)
+        with self._locked(shards, None):
+            yield shards
 
     def _drop_before(self, segments: Sequence[Shard[View]], days: int, now: datetime | None) -> int:
         first_kept = f"{(now or datetime.now(UTC)) - timedelta(days=days):%Y-%m-%d}"

@@ -1,0 +1,102 @@
+"""A backup is a tar of the data folder as of one moment; unpacked, it is a data folder.
+
+Copying the folder while the server runs is a valid backup too: each file of the copy is whole, though one may be
+older than another. `locks/` holds nothing to keep.
+"""
+
+import gzip
+import io
+import shutil
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import BinaryIO
+
+from store.errors import StoreError
+from store.migrations import brought_along
+from store.shards import is_shard_name, shard_named
+from store.store import SECRET_KEY, Store
+
+IN_MEMORY_BYTES = 64 * 2**20
+
+
+def write_backup(store: Store, out: BinaryIO, now: datetime) -> int:
+    """Write the whole store to `out` as a gzipped tar, and say how many files it has.
+
+    Writers wait while it is spooled; it is compressed, and sent wherever `out` leads, when they are free again.
+    It holds the secret that keys are hashed with, so it is as private as the folder.
+    """
+    with tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES) as spool:
+        with store.everything() as contents, tarfile.open(fileobj=spool, mode="w") as tar:
+            count = sum(_add(tar, f"{name}.json", data, now) for name, data in contents)
+            if store.kept_secret is not None:
+                count += _add(tar, SECRET_KEY, store.kept_secret, now)
+        spool.seek(0)
+        with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=1, mtime=now.timestamp()) as zipped:
+            shutil.copyfileobj(spool, zipped)
+    return count
+
+
+def restore_backup(store: Store, source: BinaryIO) -> int:
+    """Put a backup in place of all that the store holds, and say how many files it had.
+
+    Every document is decoded before anything is replaced: StoreError names the file that is no good. A running
+    server goes on with what was restored, but for the secret, which it reads at its start.
+    """
+    try:
+        with tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES) as spool:
+            with gzip.GzipFile(fileobj=source, mode="rb") as zipped:
+                shutil.copyfileobj(zipped, spool)  # to its end, where its checksum is: a tar that was cut off has none
+            spool.seek(0)
+            with tarfile.open(fileobj=spool, mode="r:") as tar:
+                return _restore(store, tar)
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise StoreError(f"this is no backup, or a damaged one: {error}") from error
+
+
+def _restore(store: Store, tar: tarfile.TarFile) -> int:
+    contents = _Contents(tar)
+    for name, data in contents.items():
+        shard_named(name).view.of(data, contents.place(name)).decode_all()
+    store.replace_everything(contents)
+    if contents.secret is not None:
+        store.keep_secret(contents.secret)
+    return len(tar.getmembers())
+
+
+class _Contents(Mapping[str, bytes]):
+    """The shards in a tar, read one at a time, in the present schema."""
+
+    def __init__(self, tar: tarfile.TarFile) -> None:
+        self._tar = tar
+        self._members = {member.name.removesuffix(".json"): member for member in tar.getmembers()}
+        secret = self._members.pop(SECRET_KEY, None)
+        self.secret = None if secret is None else self._bytes(secret)
+        for name, member in self._members.items():
+            if not (is_shard_name(name) and member.name == f"{name}.json" and member.isfile()):
+                raise StoreError(f"this is no backup: {member.name!r} is no file of a store")
+
+    def place(self, name: str) -> str:
+        return f"{self._members[name].name} in the backup"
+
+    def __getitem__(self, name: str) -> bytes:
+        return brought_along(name, self._bytes(self._members[name]), self.place(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def _bytes(self, member: tarfile.TarInfo) -> bytes:
+        found = self._tar.extractfile(member)
+        return b"" if found is None else found.read()
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes, now: datetime) -> int:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode, member.mtime = len(data), 0o600, int(now.timestamp())
+    tar.addfile(member, io.BytesIO(data))
+    return 1
