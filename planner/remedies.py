@@ -1,0 +1,437 @@
+"""How a decided conflict is put right: the steps that are left to do, judged by what is there now.
+
+Under keep, a losing dataset is renamed, the winner's increment is received in its place as a clone of the common
+past (a full stream where there is none), and promoted; the datasets below it get their names back. Nothing is
+destroyed, and what was set aside costs only what was its own (tried on OpenZFS 2.1). Under discard, the losing
+dataset is rolled back to the common snapshot, and goes on from there like any other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from planner.encryption import Form, Unfit, form_for_new, form_for_replica
+from planner.globs import selects
+from planner.histories import (
+    Common,
+    Empty,
+    FastForward,
+    History,
+    Relation,
+    Unclear,
+    Unrelated,
+    history,
+    is_certain,
+    newest_common,
+    relate,
+)
+from planner.model import Decision, Loser, Member, Policy, Replica, Skip, Snapshot, Step, StepType, Work
+from planner.names import LONGEST_NAME
+from planner.paths import dataset_of, is_internal, pool_imported
+from planner.resume import decode_resume_token
+from planner.steps import action_id
+from planner.streams import Stream, full, increments
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One losing dataset, and the history that takes its place."""
+
+    policy: Policy
+    path: str
+    loser: Loser
+    target: Member
+    winner: Member
+    source: History
+
+    @property
+    def here(self) -> Replica | None:
+        """The dataset of the group's name."""
+        return self.target.replicas.get(self.loser.dataset)
+
+    @property
+    def aside(self) -> Replica | None:
+        """The one that was set aside."""
+        return self.target.replicas.get(self.loser.aside)
+
+    @property
+    def must_lead(self) -> bool:
+        """Whether the loser is the hub: it gets all of the winner's history before the others follow it again."""
+        hub = self.policy.hub if self.policy.directional else None
+        return self.target.system_id == hub and self.winner.system_id != hub
+
+    def wanted(self, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
+        """Those of the winner's snapshots that the group chooses."""
+        include, exclude = self.policy.snapshot_include, self.policy.snapshot_exclude
+        return [s for s in snapshots if is_certain(s) and selects(include, exclude, s.name)]
+
+
+@dataclass(slots=True)
+class Remedy:
+    """Steps of which each waits for the one before it, and why they are not all."""
+
+    case: Case
+    steps: list[Step] = field(default_factory=list)
+    reason: str | None = None
+
+    def refuse(self, reason: str) -> "Remedy":
+        self.reason = reason
+        return self
+
+    def add(self, type: StepType, key: tuple[str | None, str | None], reason: str, **fields: Any) -> None:
+        """A step on the target; `key` tells it from others of its type on the same dataset."""
+        case = self.case
+        fields = {"path": case.path, "target_dataset": case.loser.dataset, "executor": case.target.system_id, **fields}
+        self.steps.append(
+            Step(
+                action_id=action_id(case.policy.group_id, fields["path"], case.target.system_id, type, *key),
+                type=type,
+                target=case.target.system_id,
+                reason=reason,
+                depends_on=(self.steps[-1].action_id,) if self.steps else (),
+                **fields,
+            )
+        )
+
+    def transfer(self, form: Form, stream: Stream, origin: str | None = None) -> None:
+        """A stream of the winner's."""
+        case, base = self.case, stream.base
+        new = base is None or origin is not None
+        self.add(
+            "sync" if base else "create",
+            (base.guid if base else None, stream.end.guid),
+            f"{case.winner.hostname} sends its history up to {stream.end.name}, which takes its place as decided",
+            executor=case.winner.system_id if case.policy.transfer == "push" else case.target.system_id,
+            source=case.winner.system_id,
+            source_dataset=case.source.replica.dataset,
+            kind=case.source.replica.kind,
+            end=stream.end,
+            base=base,
+            intermediates=stream.intermediates,
+            delivers=stream.delivers,
+            raw=form.raw,
+            embedded=form.embedded and not form.raw,
+            origin=origin,
+            expected_guids=(base.guid,) if base else (),
+            properties=_properties(case) if new else (),
+            estimated_size_bytes=stream.size_bytes,
+        )
+
+
+def resolution_steps(
+    decision: Decision, policy: Policy, members: Sequence[Member], work: Work
+) -> tuple[tuple[Step, ...], tuple[Skip, ...]]:
+    """What is left to do for a decision, in order, and what can't be done now and why. Both empty: it is resolved.
+
+    `members` have their finished steps credited: each step goes as it is done, and the others stay as they are.
+    """
+    by_id = {member.system_id: member for member in members}
+    winner = by_id.get(decision.winner or "")
+    if winner is None:
+        return (), ()
+    places = {system: place for place, system in enumerate(policy.order)}
+    replica = winner.replicas.get(dataset_of(winner, decision.path))
+    steps: list[Step] = []
+    skips: list[Skip] = []
+    for loser in sorted(decision.losers, key=lambda one: (places.get(one.system_id, len(places)), one.system_id)):
+        target = by_id.get(loser.system_id)
+        if target is None:
+            continue
+        if replica is None:
+            name = dataset_of(winner, decision.path)
+            skips.append(
+                Skip(decision.path, loser.dataset, target.system_id, f"{winner.hostname} no longer has {name}")
+            )
+            continue
+        case = Case(policy, decision.path, loser, target, winner, history(replica))
+        reason = _waits(case, members, work)
+        found = Remedy(case).refuse(reason) if reason else discard(case) if decision.discard else keep(case)
+        steps += found.steps
+        if found.reason is not None:
+            skips.append(Skip(decision.path, loser.dataset, target.system_id, found.reason))
+    return tuple(steps), tuple(skips)
+
+
+def _waits(case: Case, members: Sequence[Member], work: Work) -> str | None:
+    """Why nothing can be done for a loser yet."""
+    if not pool_imported(case.target, case.loser.dataset):
+        return f"the pool of {case.loser.dataset} is not in the inventory of {case.target.hostname}"
+    for other in work.decisions:
+        above = f"{other.path}/" if other.path else ""
+        if other.path == case.path or not case.path.startswith(above):
+            continue
+        loses_too = any(loser.system_id == case.target.system_id for loser in other.losers)
+        if loses_too and any(resolution_steps(other, case.policy, members, work)):
+            return f"the conflict of {other.path or 'the root'}, which lies above it, is resolved first"
+    return None
+
+
+def relation(case: Case, replica: Replica) -> Relation:
+    """How a replica stands to the history that is to take its place."""
+    held = history(replica)
+    form = form_for_replica(case.policy, case.source, held)
+    return relate(case.source, held, isinstance(form, Form) and form.strict)
+
+
+# --- keep: nothing is destroyed ------------------------------------------------------------------
+
+
+def keep(case: Case) -> Remedy:
+    """The steps that set a loser aside and put the winner's history in its place."""
+    remedy = Remedy(case)
+    here, old = case.here, case.aside
+    if old is None:
+        if here is None or isinstance(relation(case, here), FastForward):
+            return _catch_up(remedy, here)
+        old = here
+        _set_aside(remedy, here)
+        here = None
+    received = here is not None and bool(here.snapshots)
+    if remedy.reason is None and not received:
+        _receive(remedy, old, here)
+    if remedy.reason is not None:
+        return Remedy(case, remedy.steps if case.aside is not None else [], remedy.reason)
+    arrival = None if received else remedy.steps[-1]
+    _promote(remedy, here, arrival)
+    _name_children_back(remedy, old)
+    return _catch_up(remedy, here) if arrival is None else _go_on(remedy, arrival)
+
+
+def _set_aside(remedy: Remedy, here: Replica) -> None:
+    case = remedy.case
+    longest = _longest_name(case.target, here.dataset) + len(case.loser.aside) - len(here.dataset)
+    if isinstance(relation(case, here), Unclear):
+        remedy.refuse(f"whether anything was written to {here.dataset} is not known: report the column written")
+    elif "/" not in here.dataset:
+        remedy.refuse(f"{here.dataset} is a pool, and a pool can't be renamed: give the group a root inside it")
+    elif longest > LONGEST_NAME:
+        remedy.refuse(f"names below {here.dataset} are too long to set it aside as {case.loser.aside}")
+    remedy.add(
+        "rename",
+        (None, case.loser.aside),
+        f"{here.dataset} on {case.target.hostname} is set aside as it is: {case.winner.hostname}'s takes its place",
+        end=here.snapshots[-1] if here.snapshots else None,
+        new_name=case.loser.aside,
+        expected_written=here.written,
+    )
+
+
+def _longest_name(member: Member, dataset: str) -> int:
+    """The length of the longest name of a dataset and all below it, snapshots and bookmarks included."""
+    longest = 0
+    for name, replica in member.replicas.items():
+        if name == dataset or name.startswith(f"{dataset}/"):
+            marks = [len(mark.name) + 1 for mark in replica.snapshots] + [len(m.name) + 1 for m in replica.bookmarks]
+            longest = max(longest, len(name) + max(marks, default=0))
+    return longest
+
+
+def _receive(remedy: Remedy, old: Replica, here: Replica | None) -> None:
+    """The increment on the common past as a clone, or a full stream where there is none; or the rest of it."""
+    case = remedy.case
+    if here is not None:
+        _resume(remedy, here)
+        return
+    form = form_for_replica(case.policy, case.source, history(old))
+    common = newest_common(case.source, history(old), isinstance(form, Form) and form.raw)
+    if common is None:
+        _receive_all(remedy)
+        return
+    # a promote brings the loser's names along, so one of them can't be used again
+    taken = {snapshot.name for snapshot in old.snapshots}
+    wanted = [snapshot for snapshot in case.wanted(common.ahead) if snapshot.name not in taken]
+    if isinstance(form, Unfit):
+        remedy.refuse(form.reason)
+    elif not wanted:
+        name = common.at_target.name
+        remedy.refuse(
+            f"{case.winner.hostname} has nothing newer than {name} to put in its place: take a snapshot there"
+        )
+    else:
+        stream = increments(case.source, common.at_source, {wanted[0].guid})[0]
+        remedy.transfer(form, stream, origin=f"{case.loser.aside}@{common.at_target.name}")
+
+
+def _receive_all(remedy: Remedy) -> None:
+    """A full stream."""
+    case = remedy.case
+    above = case.loser.dataset.rpartition("/")[0]
+    parent = case.target.replicas.get(above)
+    wanted = case.wanted(case.source.snapshots)
+    if not any(name == above or name.startswith(f"{above}/") for name in case.target.replicas):
+        remedy.refuse(f"{case.target.hostname} has no {above} yet, below which it is received")
+    elif not wanted:
+        remedy.refuse(f"{case.winner.hostname} has no snapshot of {case.source.replica.dataset} that the group chooses")
+    else:
+        first = wanted[-1] if case.policy.initial == "newest" else wanted[0]
+        form = form_for_new(case.policy, case.source, parent.encryption if parent else None)
+        remedy.transfer(form, full(case.source, first, ())[0])
+
+
+def _resume(remedy: Remedy, here: Replica) -> None:
+    """The rest of what broke off, if the winner still has it."""
+    case = remedy.case
+    token = decode_resume_token(here.resume_token or "")
+    end = case.source.get(token.to_guid) if token else None
+    if not here.resume_token:
+        remedy.refuse(
+            f"{here.dataset} was made anew and holds no snapshot: rename or destroy it, so that it can be received"
+        )
+    elif token is None or end is None or (token.from_guid and case.source.find(token.from_guid) is None):
+        remedy.add(
+            "abort_receive",
+            (token.from_guid if token else None, token.to_guid if token else None),
+            f"{case.target.hostname} holds the beginning of a transfer that {case.winner.hostname} can't continue",
+            resume_token=here.resume_token,
+        )
+        remedy.refuse(f"{here.dataset} is received again once the broken transfer is dropped")
+    else:
+        remedy.add(
+            "resume",
+            (token.from_guid, token.to_guid),
+            f"{case.target.hostname} holds a part of {end.name}: {case.winner.hostname} sends the rest",
+            executor=case.winner.system_id if case.policy.transfer == "push" else case.target.system_id,
+            source=case.winner.system_id,
+            source_dataset=case.source.replica.dataset,
+            kind=case.source.replica.kind,
+            end=end,
+            base=case.source.find(token.from_guid) if token.from_guid else None,
+            delivers=(end,),
+            raw=token.raw,
+            embedded=token.embedded,
+            resume_token=here.resume_token,
+        )
+
+
+def _promote(remedy: Remedy, here: Replica | None, arrival: Step | None) -> None:
+    """The clone takes over the common past, so that what was set aside can go whenever its owner wishes."""
+    case = remedy.case
+    if arrival is not None:
+        is_clone, first = arrival.base is not None, arrival.end
+    else:
+        assert here is not None, "what has arrived is here"
+        is_clone, first = (here.origin or "").startswith(f"{case.loser.aside}@"), here.snapshots[0]
+    if is_clone:
+        reason = f"the new {case.loser.dataset} takes over the past that it shares with {case.loser.aside}"
+        remedy.add("promote", (case.loser.aside, None), reason, end=first)
+
+
+def _name_children_back(remedy: Remedy, old: Replica) -> None:
+    """What lies below moved along with the rename. It goes back under its name, and on as before."""
+    case = remedy.case
+    below = {name[len(old.dataset) + 1 :] for name in case.target.replicas if name.startswith(f"{old.dataset}/")}
+    clashes = []
+    for child in sorted({name.partition("/")[0] for name in below if not is_internal(name)}):
+        name = f"{case.loser.dataset}/{child}"
+        if case.aside is not None and name in case.target.replicas:
+            clashes.append(name)
+            continue
+        moved = case.target.replicas.get(f"{old.dataset}/{child}")
+        remedy.add(
+            "rename",
+            (case.loser.aside, name),
+            f"{name} was moved along with {case.loser.dataset}, and gets its name back",
+            path=f"{case.path}/{child}" if case.path else child,
+            target_dataset=f"{case.loser.aside}/{child}",
+            new_name=name,
+            end=moved.snapshots[-1] if moved and moved.snapshots else None,
+        )
+    if clashes:
+        remedy.refuse(f"{clashes[0]} exists again while the one set aside still waits below {case.loser.aside}")
+
+
+def _catch_up(remedy: Remedy, here: Replica | None) -> Remedy:
+    """The rest of the winner's history, if the loser must lead the others with it."""
+    case = remedy.case
+    if not case.must_lead:
+        return remedy
+    if here is None:
+        _receive_all(remedy)
+        return remedy if remedy.reason is not None else _go_on(remedy, remedy.steps[-1])
+    form = form_for_replica(case.policy, case.source, history(here))
+    common = newest_common(case.source, history(here), isinstance(form, Form) and form.raw)
+    wanted = {s.guid for s in case.wanted(common.ahead)} if common else set()
+    if common is None or not wanted:
+        return remedy
+    if isinstance(form, Unfit):
+        return remedy.refuse(form.reason)
+    if here.resume_token:
+        _resume(remedy, here)
+        return remedy
+    for stream in increments(case.source, common.at_source, wanted):
+        remedy.transfer(form, stream)
+    return remedy
+
+
+def _go_on(remedy: Remedy, arrival: Step) -> Remedy:
+    """What follows the stream that a step brings, if the loser must lead."""
+    case = remedy.case
+    ahead = case.source.after(arrival.end) if case.must_lead and arrival.end is not None else None
+    wanted = {snapshot.guid for snapshot in case.wanted(ahead or ())}
+    if arrival.end is not None and wanted:
+        for stream in increments(case.source, arrival.end, wanted):
+            remedy.transfer(Form(arrival.raw, arrival.embedded), stream)
+    return remedy
+
+
+def _properties(case: Case) -> tuple[tuple[str, str], ...]:
+    """Those of a dataset that takes another's place: where people wrote to the old one, they will to the new one."""
+    old = case.aside or case.here
+    in_use = (("readonly", "off"),) if old is not None and old.readonly is False else ()
+    return (*in_use, *case.policy.properties)
+
+
+# --- discard: what was the loser's own goes ------------------------------------------------------
+
+
+def discard(case: Case) -> Remedy:
+    """The rollback that takes a loser back to the common snapshot, if nothing but what was decided on would go."""
+    remedy = Remedy(case)
+    here = case.here
+    if here is None:
+        return remedy
+    stands = relation(case, here)
+    if isinstance(stands, FastForward | Empty):
+        return _catch_up(remedy, here)
+    if isinstance(stands, Unrelated):
+        return remedy.refuse(f"{here.dataset} shares no snapshot with {case.winner.hostname}'s: nothing to go back to")
+    common = stands.common
+    problem = _discard_problem(case, here, common)
+    if problem is not None:
+        return remedy.refuse(problem)
+    if here.resume_token:
+        reason = f"a broken transfer into {here.dataset} keeps it from being rolled back"
+        remedy.add("abort_receive", (case.loser.aside, None), reason, resume_token=here.resume_token)
+    remedy.add(
+        "rollback",
+        (common.at_target.guid, case.loser.aside),
+        f"{here.dataset} on {case.target.hostname} goes back to {common.at_target.name}: what is later is lost",
+        end=common.at_target,
+        expected_guids=tuple(snapshot.guid for snapshot in common.own),
+        expected_written=here.written,
+        destructive=True,
+    )
+    kept = here.snapshots[: len(here.snapshots) - len(common.own)]
+    return _catch_up(remedy, replace(here, snapshots=kept, written=0, resume_token=None))
+
+
+def _discard_problem(case: Case, here: Replica, common: Common) -> str | None:
+    """Why a rollback would destroy more than was decided, or would be refused."""
+    where = f"{here.dataset} on {case.target.hostname}"
+    if here.written is None:
+        return f"how much was written to {where} is not known: report the column written"
+    for snapshot in common.own:
+        if not is_certain(snapshot):
+            return f"{here.dataset}@{snapshot.name} was reported without its guid, so it can't be told what would go"
+    unexpected = {snapshot.guid for snapshot in common.own} - set(case.loser.removable_guids)
+    if unexpected or here.written != case.loser.written:
+        return f"{where} has changed since it was decided what to discard: decide again"
+    clones = {replica.origin for replica in case.target.replicas.values()}
+    for snapshot in common.own:
+        if snapshot.userrefs is None:
+            return f"whether {here.dataset}@{snapshot.name} has holds is not known: report the column userrefs"
+        if snapshot.userrefs:
+            return f"{here.dataset}@{snapshot.name} has holds: release them first"
+        if f"{here.dataset}@{snapshot.name}" in clones:
+            return f"{here.dataset}@{snapshot.name} has a clone: it can't be destroyed"
+    return None

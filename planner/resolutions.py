@@ -1,0 +1,264 @@
+"""The ways out of a conflict: whose history wins under each strategy, what would run, and what it would cost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from planner.histories import FastForward, Relation, Unclear, history, is_certain
+from planner.model import Conflict, Decision, Loser, Member, Option, Policy, Replica, Snapshot, Step, Strategy, Work
+from planner.paths import dataset_of
+from planner.remedies import Case, relation, resolution_steps
+
+__all__ = ["choose", "options", "resolution_steps"]
+
+STRATEGIES: tuple[Strategy, ...] = ("use_newest", "use_largest", "use_majority", "manual", "ignore")
+
+
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    """A member with snapshots of the dataset in question."""
+
+    member: Member
+    replica: Replica
+    head: Snapshot
+
+
+def options(conflict: Conflict, policy: Policy, members: Sequence[Member], work: Work) -> tuple[Option, ...]:
+    """What each strategy would do, keeping what loses; manual stands for whomever a person names."""
+    return tuple(choose(conflict, strategy, None, False, policy, members, work) for strategy in STRATEGIES)
+
+
+def choose(
+    conflict: Conflict,
+    strategy: Strategy,
+    winner: str | None,
+    discard: bool,
+    policy: Policy,
+    members: Sequence[Member],
+    work: Work,
+) -> Option:
+    """What one strategy would do; `refused` says why it can't. `winner`, a system_id, counts for manual only.
+
+    `members` have their finished steps credited.
+    """
+    holders = _holders(conflict.path, policy, members)
+    if strategy == "ignore":
+        return _option(strategy, cost="Nothing is done, and nothing is said about it until the evidence changes.")
+    if conflict.type == "missing":
+        return _option(strategy, refused="nothing is to be chosen: the histories fit, and only snapshots are missing")
+    if strategy == "manual" and winner is None:
+        hosts = " or ".join(holder.member.hostname for holder in holders)
+        return _option(strategy, cost=f"You say which system's history wins: {hosts}.")
+    found = _winner(strategy, winner, holders, members)
+    if isinstance(found, str):
+        return _option(strategy, winner if strategy == "manual" else None, discard, refused=found)
+    return _outcome(conflict, strategy, found, discard, policy, members, work)
+
+
+def _option(
+    strategy: Strategy,
+    winner: str | None = None,
+    discard: bool = False,
+    cost: str = "",
+    refused: str | None = None,
+) -> Option:
+    return Option(strategy, winner, discard, (), (), (), 0, 0, cost, refused)
+
+
+def _holders(path: str, policy: Policy, members: Sequence[Member]) -> list[_Holder]:
+    """Who has snapshots of the dataset: the hub, then as configured."""
+    places = {system: place for place, system in enumerate(policy.order)}
+    hub = policy.hub if policy.directional else None
+
+    def rank(member: Member) -> tuple[bool, int, str]:
+        return member.system_id != hub, places.get(member.system_id, len(places)), member.system_id
+
+    found: list[_Holder] = []
+    for member in sorted(members, key=rank):
+        replica = member.replicas.get(dataset_of(member, path))
+        certain = [snapshot for snapshot in replica.snapshots if is_certain(snapshot)] if replica else []
+        if replica is not None and certain:
+            found.append(_Holder(member, replica, certain[-1]))
+    return found
+
+
+# --- whose history wins --------------------------------------------------------------------------
+
+
+def _winner(
+    strategy: Strategy, named: str | None, holders: Sequence[_Holder], members: Sequence[Member]
+) -> _Holder | str:
+    """Who wins, or why that can't be said. Of several with the same head, the first."""
+    if not holders:
+        return "no member has a snapshot of it"
+    match strategy:
+        case "use_newest":
+            return _greatest(holders, [holder.head.creation for holder in holders], "was made at the same second")
+        case "use_largest":
+            return _greatest(holders, [holder.head.referenced for holder in holders], "is of the same size")
+        case "use_majority":
+            return _most_frequent(holders)
+    for holder in holders:
+        if holder.member.system_id == named:
+            return holder
+    host = next((member.hostname for member in members if member.system_id == named), named)
+    return f"{host} has no snapshot of it that could win"
+
+
+def _greatest(holders: Sequence[_Holder], values: Sequence[int | None], tie: str) -> _Holder | str:
+    unknown = [holder.member.hostname for holder, value in zip(holders, values, strict=True) if value is None]
+    if unknown:
+        return f"{_and(unknown)} did not report what is compared: when the newest snapshot was made, and its size"
+    top = max(value for value in values if value is not None)
+    best = [holder for holder, value in zip(holders, values, strict=True) if value == top]
+    if any(holder.head.guid != best[0].head.guid for holder in best):
+        hosts = _and([holder.member.hostname for holder in best])
+        return f"a tie: the newest snapshot of {hosts} {tie}"
+    return best[0]
+
+
+def _most_frequent(holders: Sequence[_Holder]) -> _Holder | str:
+    followers: dict[str, list[_Holder]] = {}
+    for holder in holders:
+        followers.setdefault(holder.head.guid, []).append(holder)
+    most = max(len(group) for group in followers.values())
+    best = [group for group in followers.values() if len(group) == most]
+    if len(best) > 1:
+        sides = [_and([holder.member.hostname for holder in group]) for group in best]
+        return f"a tie, {' to '.join(str(len(group)) for group in best)}: {' against '.join(sides)}"
+    return best[0][0]
+
+
+# --- what it comes to ----------------------------------------------------------------------------
+
+
+def _outcome(
+    conflict: Conflict,
+    strategy: Strategy,
+    winner: _Holder,
+    discard: bool,
+    policy: Policy,
+    members: Sequence[Member],
+    work: Work,
+) -> Option:
+    losers = _losers(conflict, policy, winner, members)
+    decision = Decision(conflict.id, conflict.path, strategy, winner.member.system_id, discard, losers)
+    others = replace(work, decisions=tuple(d for d in work.decisions if d.path != conflict.path))
+    steps, skips = resolution_steps(decision, policy, members, others)
+    lost, lost_bytes = _lost(losers, members) if discard else ((), 0)
+    refused = skips[0].reason if skips else None
+    if not steps and refused is None:
+        refused = f"every other member can follow {winner.member.hostname} as it is: there is nothing to resolve"
+    return Option(
+        strategy,
+        winner.member.system_id,
+        discard,
+        losers,
+        steps,
+        lost,
+        lost_bytes,
+        _send_bytes(steps),
+        " ".join(_cost(loser, winner, discard, steps, members) for loser in losers),
+        refused,
+    )
+
+
+def _losers(conflict: Conflict, policy: Policy, winner: _Holder, members: Sequence[Member]) -> tuple[Loser, ...]:
+    """Every member that can't follow the winner as it is; and the hub, if it has none of what wins."""
+    holders = _holders(conflict.path, policy, members)
+    losers = []
+    for holder in holders:
+        if holder.member is not winner.member:
+            loser = _loser(conflict, holder.member, holder.replica, None)
+            case = Case(policy, conflict.path, loser, holder.member, winner.member, history(winner.replica))
+            stands = relation(case, holder.replica)
+            if not isinstance(stands, FastForward) and not _only_unclear(stands, conflict, holder):
+                losers.append(_loser(conflict, holder.member, holder.replica, stands))
+    for member in members:
+        lacks = all(holder.member is not member for holder in holders)
+        if policy.directional and member.system_id == policy.hub and lacks:
+            losers.insert(0, _loser(conflict, member, None, None))
+    return tuple(losers)
+
+
+def _only_unclear(stands: Relation, conflict: Conflict, holder: _Holder) -> bool:
+    """Whether nothing speaks against it but a column that was not reported, and it has no part in the conflict."""
+    return isinstance(stands, Unclear) and all(side.system_id != holder.member.system_id for side in conflict.sides)
+
+
+def _loser(conflict: Conflict, member: Member, replica: Replica | None, stands: Relation | None) -> Loser:
+    dataset = dataset_of(member, conflict.path)
+    common = getattr(stands, "common", None)
+    own = common.own if common is not None else replica.snapshots if replica is not None else ()
+    return Loser(
+        member.system_id,
+        dataset,
+        common.at_target.guid if common is not None else None,
+        tuple(snapshot.guid for snapshot in own if is_certain(snapshot)) if common is not None else (),
+        replica.written if replica is not None else None,
+        f"{dataset}.aside-{conflict.id[:8]}",
+    )
+
+
+def _lost(losers: Sequence[Loser], members: Sequence[Member]) -> tuple[tuple[Snapshot, ...], int | None]:
+    """The snapshots and bytes that a discard loses; None bytes where a part is unknown."""
+    by_id = {member.system_id: member for member in members}
+    lost: list[Snapshot] = []
+    sizes: list[int | None] = []
+    for loser in losers:
+        replica = by_id[loser.system_id].replicas.get(loser.dataset)
+        if replica is not None:
+            own = [snapshot for snapshot in replica.snapshots if snapshot.guid in loser.removable_guids]
+            lost += own
+            sizes += [*(snapshot.written for snapshot in own), replica.written]
+    known = [size for size in sizes if size is not None]
+    return tuple(lost), sum(known) if len(known) == len(sizes) else None
+
+
+def _send_bytes(steps: Sequence[Step]) -> int | None:
+    sizes = [step.estimated_size_bytes for step in steps if step.type in ("create", "sync", "resume")]
+    known = [size for size in sizes if size is not None]
+    return sum(known) if len(known) == len(sizes) else None
+
+
+def _cost(loser: Loser, winner: _Holder, discard: bool, steps: Sequence[Step], members: Sequence[Member]) -> str:
+    """What it means for one loser, in words."""
+    member = next(member for member in members if member.system_id == loser.system_id)
+    replica = member.replicas.get(loser.dataset)
+    host, name = member.hostname, loser.dataset
+    if replica is None:
+        return f"{host} gets all of {winner.replica.dataset} from {winner.member.hostname}."
+    own, size = _lost((loser,), (member,))
+    amount = f"{_count(len(own), 'snapshot')} and {_bytes(size)}"
+    if discard:
+        names = f" ({', '.join(snapshot.name for snapshot in own)})" if own else ""
+        return f"On {host}, {name} goes back to the common snapshot: {amount} of its own are lost for good{names}."
+    sent = _bytes(_send_bytes([step for step in steps if step.target == loser.system_id]))
+    if loser.base_guid is None:
+        kept = f"with all its {_count(len(replica.snapshots), 'snapshot')}"
+        how = f"nothing is shared, so {winner.member.hostname} sends it anew, at first {sent}"
+    else:
+        kept = f"with {amount} of its own"
+        how = f"{winner.member.hostname} sends {sent} on top of what both share"
+    words = f"On {host}, {name} is set aside as {loser.aside} {kept}; {how}. Nothing is destroyed."
+    if replica.mounted:
+        where = f" at {replica.mountpoint}" if replica.mountpoint not in (None, "-", "none", "legacy") else ""
+        words += f" It is mounted{where}: the new dataset is not, until you mount it."
+    return words
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _bytes(size: int | None) -> str:
+    """A size in words: 1.5 MiB."""
+    if size is None:
+        return "an unknown number of bytes"
+    if size < 1024:
+        return f"{size} bytes"
+    power = min((size.bit_length() - 1) // 10, 6)
+    return f"{size / 1024**power:.1f} {' KMGTPE'[power]}iB"
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
