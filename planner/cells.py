@@ -25,7 +25,7 @@ def cell_of(scene: Scene, course: Course | Leaderless, outcome: Outcome) -> Cell
         newest_common=newest if outcome.is_source else common.at_target if common else None,
         missing=lack.older + lack.newer,
         lag_s=lag,
-        late=quiet or lag > _patience_s(scene),
+        late=quiet or is_late(scene, outcome),
         bytes_to_send=lack.size_bytes,
     )
 
@@ -62,6 +62,11 @@ def lag_of(scene: Scene, outcome: Outcome) -> int:
     """The age in seconds of the oldest wanted snapshot that can still be received here; 0 if nothing lacks."""
     creation = next((s.creation for s in outcome.lack.newer if s.creation is not None), None)
     return max(0, int(scene.now - creation)) if creation is not None else 0
+
+
+def is_late(scene: Scene, outcome: Outcome) -> bool:
+    """Whether a member lags by more than the group's interval and the grace it allows."""
+    return lag_of(scene, outcome) > _patience_s(scene)
 
 
 def _has_gone_quiet(scene: Scene, outcome: Outcome) -> bool:

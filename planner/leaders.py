@@ -14,7 +14,7 @@ class Course:
     path: str
     leader: Site
     lead: History  # what is wanted; of the leader, or its last known one
-    diverged: bool = False  # bidirectional, and no member is one whom all others can follow
+    diverged: bool = False  # bidirectional, and nobody is to be followed: each holder is a side of a conflict
     contested: str | None = None  # why nothing may be sent to a member that has none of it
 
 
@@ -67,7 +67,7 @@ def _follow_any(scene: Scene, path: str) -> Course | Leaderless:
         contested = f"the histories of {path or 'the root'} on {hosts} have nothing in common: see the conflict"
     leader = _whom_all_follow(scene, path, related)
     if leader is not None:
-        return Course(path, leader, leader.histories[path], contested=contested)
+        return Course(path, leader, leader.histories[path], diverged=len(related) == 1, contested=contested)
     return Course(path, related[0], related[0].histories[path], diverged=True, contested=contested)
 
 

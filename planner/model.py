@@ -338,6 +338,9 @@ class Plan:
     skips: tuple[Skip, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
     cells: tuple[Cell, ...] = ()
+    # what the group's on_conflict decided now; to be recorded before one of its steps starts, since the conflict
+    # is no longer seen once the first of them is done
+    decided: tuple[Decision, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ class Site:
     histories: Mapping[str, History]  # by path; the last known ones where the pool is not imported
     existing: frozenset[str]  # full names, with those that the listing implies
     pools: frozenset[str]  # imported
-    paused: bool
+    is_paused: bool
     unknown: str | None  # why its state is not known; None when it is
     busy: int  # transfers that it takes part in now
     seen: bool  # heard from lately
@@ -44,12 +44,14 @@ class Site:
             return f"the pool {pool} of {self.host} is not in its inventory: it is not imported, or not there yet"
         return self.unknown
 
+    @property
+    def paused(self) -> str | None:
+        """That somebody wants this site left alone."""
+        return f"{self.host} is paused in this group" if self.is_paused else None
+
     def barred(self, path: str) -> str | None:
         """Why this site may be neither source nor target for a path; None when it may."""
-        reason = self.unfit(path)
-        if reason is None and self.paused:
-            return f"{self.host} is paused in this group"
-        return reason
+        return self.unfit(path) or self.paused
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,11 @@ class Scene:
     def is_paused(self, path: str) -> bool:
         """Whether the group leaves this dataset alone for now."""
         return any(matches(glob, path) for glob in self.policy.paused_datasets)
+
+    @property
+    def uncredited(self) -> Work:
+        """The work, without the finished steps that the members already show."""
+        return replace(self.work, credits=())
 
     def site(self, system_id: str | None) -> Site | None:
         """The site of a system, if it is a member."""

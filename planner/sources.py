@@ -71,9 +71,10 @@ def route(scene: Scene, wish: Wish, pinned: str | None = None) -> Route:
         if leg is None:
             break
         legs.append(leg)
-        at = _delivered(at, leg, wish)
         reached = leg.streams[-1].end.guid
         todo = todo[next(i for i, snapshot in enumerate(todo) if snapshot.guid == reached) + 1 :]
+        if todo:
+            at = _delivered(at, leg, wish)
     return Route(tuple(legs), tuple(refusals))
 
 

@@ -152,8 +152,8 @@ def _held_back(scene: Scene, outcome: Outcome, hold: str | None) -> str | None:
     path, target, policy = outcome.path, outcome.site, scene.policy
     if not policy.enabled:
         return f"the group {policy.name} is disabled"
-    if target.paused:
-        return f"{target.host} is paused in this group"
+    if target.paused is not None:
+        return target.paused
     if scene.is_paused(path):
         return f"{target.dataset(path)} is paused in this group"
     if hold is None and not policy.window_open and not outcome.apart:
@@ -169,10 +169,10 @@ def _blocked(course: Course, outcome: Outcome) -> str | None:
         return unfit
     if outcome.apart:
         return _apart_reason(course, outcome)
-    if course.diverged:
-        return f"the histories of {target.dataset(outcome.path)} on the other members have diverged: see the conflict"
     if course.contested is not None and (outcome.held is None or not outcome.held.snapshots):
         return course.contested
+    if course.diverged:
+        return f"the histories of {target.dataset(outcome.path)} on the other members have diverged: see the conflict"
     return None
 
 
@@ -265,7 +265,7 @@ def _followed(
     newer = outcome.lack.newer
     places = [place for place, snapshot in enumerate(newer) if snapshot.guid == end.guid]
     todo = newer[places[0] + 1 :] if places else newer
-    todo = tuple(snapshot for snapshot in todo if snapshot.guid not in _obstacles(outcome, todo))
+    todo = tuple(snapshot for snapshot in todo if snapshot.guid not in obstacles(outcome, todo))
     wish = replace(_wish(course, outcome, todo), start=history(received))
     more = chain(scene, wish, route(scene, wish), outcome.steps[0].action_id, room_for(outcome.site, received.dataset))
     return replace(outcome, steps=outcome.steps + more.steps, reasons=_left_out(more))
@@ -314,8 +314,8 @@ def _brought(scene: Scene, course: Course, outcome: Outcome, done: Done) -> Outc
     above = _above(scene, outcome, done) if outcome.held is None else _Above()
     if problem or above.waits:
         return replace(outcome, reasons=(problem or above.waits or "",))
-    obstacles = _obstacles(outcome, outcome.lack.newer)
-    todo = tuple(snapshot for snapshot in outcome.lack.newer if snapshot.guid not in obstacles)
+    blocked = obstacles(outcome, outcome.lack.newer)
+    todo = tuple(snapshot for snapshot in outcome.lack.newer if snapshot.guid not in blocked)
     wish = _wish(course, outcome, todo)
     found = route(scene, wish)
     made: tuple[Step, ...] = ()
@@ -323,7 +323,7 @@ def _brought(scene: Scene, course: Course, outcome: Outcome, done: Done) -> Outc
         made = parents(scene, target, found.legs[0].source, above.missing, above.after)
     after = made[-1].action_id if made else above.after
     sent = chain(scene, wish, found, after, room_for(target, dataset))
-    reasons = [*dict.fromkeys(obstacles.values()), *_left_out(sent)]
+    reasons = [*dict.fromkeys(blocked.values()), *_left_out(sent)]
     brought = {snapshot.guid for step in sent.steps for snapshot in step.delivers}
     if not sent.stopped and any(snapshot.guid not in brought for snapshot in todo):
         reasons.append("; ".join(found.refusals) or _why_not(course, outcome))
@@ -347,20 +347,20 @@ def _impossible(outcome: Outcome) -> str | None:
     return None
 
 
-def _obstacles(outcome: Outcome, todo: tuple[Snapshot, ...]) -> dict[str, str]:
+def obstacles(outcome: Outcome, todo: tuple[Snapshot, ...]) -> dict[str, str]:
     """Why single snapshots can't be received here, by guid; a stream can step over them."""
     target, dataset = outcome.site, outcome.site.dataset(outcome.path)
     taken = {snapshot.name: snapshot.guid for snapshot in outcome.held.snapshots} if outcome.held else {}
-    obstacles: dict[str, str] = {}
+    found: dict[str, str] = {}
     for snapshot in todo:
         problem = name_problem(f"{dataset}@{snapshot.name}")
         if snapshot.name in taken:
-            obstacles[snapshot.guid] = f"{dataset}@{snapshot.name} on {target.host} is another snapshot of that name"
+            found[snapshot.guid] = f"{dataset}@{snapshot.name} on {target.host} is another snapshot of that name"
         elif snapshot.name == "-":
-            obstacles[snapshot.guid] = f"a snapshot of {dataset} is named -, which stands for none: rename it"
+            found[snapshot.guid] = f"a snapshot of {dataset} is named -, which stands for none: rename it"
         elif problem is not None:
-            obstacles[snapshot.guid] = f"{dataset}@{snapshot.name} can't be a name on {target.host}: {problem}"
-    return obstacles
+            found[snapshot.guid] = f"{dataset}@{snapshot.name} can't be a name on {target.host}: {problem}"
+    return found
 
 
 def _why_not(course: Course, outcome: Outcome) -> str:

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from planner.histories import History
+from planner.histories import History, Mark
 from planner.model import Replica, ResumeToken, Snapshot, Step, StepType
 from planner.sites import Scene, Site
 from planner.sources import Leg, Route, Wish
 from planner.steps import action_id
-from planner.streams import Stream
+from planner.streams import Stream, increments
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,7 @@ def resumption(scene: Scene, path: str, target: Site, source: Site, token: Resum
     """The rest of a stream that broke off: one snapshot, whatever the stream was to bring after it."""
     held, sent = target.histories[path], source.histories[path]
     base = sent.find(token.from_guid) if token.from_guid else None
+    size = end.referenced if token.from_guid is None else _size_between(sent, base, end)
     return Step(
         action_id(scene.policy.group_id, path, target.id, "resume", token.from_guid, token.to_guid),
         "resume",
@@ -130,7 +131,16 @@ def resumption(scene: Scene, path: str, target: Site, source: Site, token: Resum
         resume_token=held.replica.resume_token,
         expected_guids=_history_from(held, token.from_guid),
         expected_written=0 if base else None,
+        estimated_size_bytes=max(0, size - token.bytes_done) if size is not None else None,
     )
+
+
+def _size_between(sent: History, base: Mark | None, end: Snapshot) -> int | None:
+    """The size of an increment; None where the base's place in the history is not known."""
+    if base is None or sent.after(base) is None:
+        return None
+    streams = increments(sent, base, {end.guid})
+    return streams[0].size_bytes if streams else None
 
 
 def abort(scene: Scene, path: str, target: Site, token: ResumeToken) -> Step:

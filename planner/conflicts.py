@@ -1,0 +1,246 @@
+"""What diverged, was orphaned or is missing: detected, weighed, and named by its evidence."""
+
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+
+from planner.globs import selects
+from planner.histories import Common, Unrelated
+from planner.leaders import Course
+from planner.model import Conflict, ConflictType, Gone, Guard, Severity, Side, Snapshot
+from planner.paths import path_of
+from planner.sites import Scene, Site
+from planner.strands import Strand
+from planner.targets import Outcome, obstacles
+
+_CONFLICTS = uuid.UUID("0f6f0a53-6d4c-5a0e-8d39-3b7a5d0f7c42")
+
+Evidence = Iterable[tuple[object, ...]]
+
+
+def conflicts_of(scene: Scene, strands: Iterable[Strand]) -> tuple[Conflict, ...]:
+    """Every conflict of a group, by path. Its id is the same while its evidence is: what the other side has of its own.
+
+    New snapshots of the leading history don't change that, so a decision holds while the hub goes on.
+    """
+    found: list[Conflict] = []
+    for strand in strands:
+        found.extend(conflict for conflict in (_diverged(scene, strand), _orphaned(scene, strand)) if conflict)
+        found.extend(_missing(scene, strand))
+    found.extend(_lost(scene))
+    return tuple(sorted(found, key=lambda conflict: (conflict.path.split("/"), conflict.type, conflict.id)))
+
+
+def _identify(scene: Scene, type: ConflictType, path: str, evidence: Evidence) -> str:
+    facts = [scene.policy.group_id, type, path, *(repr(fact) for fact in sorted(evidence, key=repr))]
+    return str(uuid.uuid5(_CONFLICTS, "\n".join(facts)))
+
+
+def _guids(snapshots: Sequence[Snapshot]) -> tuple[str, ...]:
+    return tuple(snapshot.guid or f"@{snapshot.name}" for snapshot in snapshots)
+
+
+# --- diverged --------------------------------------------------------------------------------------
+
+
+def _diverged(scene: Scene, strand: Strand) -> Conflict | None:
+    """Members that were written to since the newest common snapshot."""
+    course = strand.course
+    apart = [outcome for outcome in strand.outcomes if outcome.apart and outcome.common is not None]
+    if not apart or not isinstance(course, Course):
+        return None
+    evidence = [_own_evidence(outcome) for outcome in apart]
+    if course.diverged:
+        evidence.append(_leader_evidence(course, apart))
+    names = dict.fromkeys(s.name for outcome in apart if outcome.common for s in outcome.common.own)
+    hosts = " and ".join(f"{outcome.site.dataset(strand.path)} on {outcome.site.host}" for outcome in apart)
+    since = apart[0].common.at_target.name if apart[0].common else ""
+    both = _leader_has_data(course, apart) and any(_has_data(outcome) for outcome in apart)
+    return Conflict(
+        _identify(scene, "diverged", strand.path, evidence),
+        "diverged",
+        strand.path,
+        "high" if both else "medium",
+        _sides(strand),
+        tuple(names),
+        f"{hosts} changed after {since}, the last snapshot in common with {course.leader.host}, "
+        "so that no increment can be received there",
+    )
+
+
+def _own_evidence(outcome: Outcome) -> tuple[object, ...]:
+    common, held = outcome.common, outcome.held
+    assert common is not None, "only those with something in common diverge"
+    return outcome.site.id, common.at_target.guid, _guids(common.own), held.replica.written if held else None
+
+
+def _leader_evidence(course: Course, apart: Sequence[Outcome]) -> tuple[object, ...]:
+    """What the leading member has of its own. It counts where nobody is the hub: any side may give way."""
+    common = _oldest_common(apart)
+    assert common is not None, "those who diverged share something"
+    return course.leader.id, common.at_target.guid, _guids(common.ahead), course.lead.replica.written
+
+
+def _oldest_common(outcomes: Iterable[Outcome]) -> Common | None:
+    """What is common where that lies furthest back in the leading history."""
+    shared = [outcome.common for outcome in outcomes if outcome.common is not None]
+    return max(shared, key=lambda common: len(common.ahead), default=None)
+
+
+def _leader_has_data(course: Course, apart: Sequence[Outcome]) -> bool:
+    """Whether the leading history holds data that the others lack; not knowing counts as yes."""
+    common = _oldest_common(apart)
+    ahead = common.ahead if common else ()
+    return any(snapshot.written != 0 for snapshot in ahead) or bool(course.lead.replica.written)
+
+
+def _has_data(outcome: Outcome) -> bool:
+    own = outcome.common.own if outcome.common else ()
+    return any(snapshot.written != 0 for snapshot in own) or bool(outcome.held and outcome.held.replica.written)
+
+
+def _sides(strand: Strand) -> tuple[Side, ...]:
+    """Every member that has snapshots of the dataset, since a majority is counted among all of them."""
+    holders = [outcome for outcome in strand.outcomes if outcome.held and outcome.held.snapshots]
+    return tuple(_side(strand, outcome) for outcome in holders)
+
+
+def _side(strand: Strand, outcome: Outcome) -> Side:
+    held = outcome.held
+    assert held is not None
+    base, only_here = None, held.snapshots
+    if isinstance(strand.course, Course) and outcome.site is strand.course.leader:
+        common = _oldest_common(other for other in strand.outcomes if other.apart)
+        if common is not None:
+            base, only_here = common.at_target, common.ahead
+    elif outcome.common is not None:
+        base, only_here = outcome.common.at_target, outcome.common.own
+    return Side(outcome.site.id, held.replica.dataset, held.snapshots[-1], base, only_here, held.replica.written)
+
+
+# --- orphaned --------------------------------------------------------------------------------------
+
+
+def _orphaned(scene: Scene, strand: Strand) -> Conflict | None:
+    """Members that have snapshots of a dataset, none of which the leading history has."""
+    apart = [outcome for outcome in strand.outcomes if outcome.apart and _has_nothing_common(strand, outcome)]
+    if not apart:
+        return None
+    sides = [(outcome.site, outcome.held) for outcome in apart if outcome.held]
+    if isinstance(strand.course, Course) and strand.course.diverged:
+        sides.append((strand.course.leader, strand.course.lead))
+    evidence = [(site.id, held.replica.guid, _guids(held.snapshots[:1])) for site, held in sides]
+    names = dict.fromkeys(s.name for outcome in apart if outcome.held for s in outcome.held.snapshots)
+    hosts = " and ".join(f"{outcome.site.dataset(strand.path)} on {outcome.site.host}" for outcome in apart)
+    reason = strand.course.reason if not isinstance(strand.course, Course) else _cause(scene, strand.course, apart)
+    return Conflict(
+        _identify(scene, "orphaned", strand.path, evidence),
+        "orphaned",
+        strand.path,
+        "high" if isinstance(strand.course, Course) and strand.course.lead.snapshots else "medium",
+        _sides(strand),
+        tuple(names),
+        f"{hosts} has a history of its own: {reason}",
+    )
+
+
+def _has_nothing_common(strand: Strand, outcome: Outcome) -> bool:
+    return isinstance(outcome.relation, Unrelated) or not isinstance(strand.course, Course)
+
+
+def _cause(scene: Scene, course: Course, apart: Sequence[Outcome]) -> str:
+    """The likely cause of having nothing in common."""
+    leader, dataset = course.leader, course.leader.dataset(course.path)
+    theirs = {guid for outcome in apart if outcome.held for guid in outcome.held.places}
+    if any((leader.id, dataset, guid) in scene.pruned for guid in theirs):
+        return f"{leader.host} has destroyed the last snapshot of {dataset} that it had in common with it"
+    return (
+        f"no snapshot is common with {dataset} on {leader.host}. One of the two was made anew, "
+        "or a member's root is wrong, or the last common snapshot was destroyed"
+    )
+
+
+# --- missing ---------------------------------------------------------------------------------------
+
+
+def _missing(scene: Scene, strand: Strand) -> Iterator[Conflict]:
+    """For each member, the wanted snapshots that it lacks: those it can't receive any more, or else the newer ones.
+
+    What can't be received any more stays the same while newer ones come and go, and so does the conflict's id.
+    """
+    if not isinstance(strand.course, Course):
+        return
+    for outcome in strand.outcomes:
+        if outcome.apart or outcome.is_source:
+            continue
+        blocked = obstacles(outcome, outcome.lack.newer)
+        never = outcome.lack.older + tuple(s for s in outcome.lack.newer if s.guid in blocked)
+        missing = never or outcome.lack.newer
+        if not missing:
+            continue
+        severity: Severity = "low"
+        reason = "they can't be received there any more: newer ones are, or their names are taken"
+        if not never:
+            severity, reason = _prospects(strand.course, outcome)
+        dataset = outcome.site.dataset(strand.path)
+        number = f"{len(missing)} snapshots" if len(missing) > 1 else "a snapshot"
+        yield Conflict(
+            _identify(scene, "missing", strand.path, [(outcome.site.id, _guids(missing))]),
+            "missing",
+            strand.path,
+            severity,
+            _missing_sides(strand, outcome),
+            tuple(snapshot.name for snapshot in missing),
+            f"{dataset} on {outcome.site.host} lacks {number}: {reason}",
+        )
+
+
+def _prospects(course: Course, outcome: Outcome) -> tuple[Severity, str]:
+    """How bad it is that newer snapshots are missing, and what will become of it."""
+    brought = {snapshot.guid for step in outcome.steps for snapshot in step.delivers}
+    if all(snapshot.guid in brought for snapshot in outcome.lack.newer):
+        return "low", "a planned step brings what is missing"
+    reason = outcome.reasons[0] if outcome.reasons else "a step under way brings some of it"
+    if outcome.by_choice or outcome.leased:
+        return "low", reason
+    offline = course.leader.unfit(course.path)
+    return "medium", offline or reason
+
+
+def _missing_sides(strand: Strand, outcome: Outcome) -> tuple[Side, ...]:
+    """The member that lacks something, and the one whose history is wanted."""
+    sides = [_side(strand, other) for other in strand.outcomes if other.is_source]
+    held = outcome.held
+    if held is not None and held.snapshots:
+        return (*sides, _side(strand, outcome))
+    dataset = outcome.site.dataset(strand.path)
+    return (*sides, Side(outcome.site.id, dataset, None, None, (), held.replica.written if held else None))
+
+
+def _lost(scene: Scene) -> Iterator[Conflict]:
+    """Snapshots that went in a mass deletion nobody accepted yet, and that no member has any more."""
+    gone: dict[tuple[str, str], list[Gone]] = {}
+    for snapshot in scene.work.gone:
+        gone.setdefault((snapshot.system_id, snapshot.dataset), []).append(snapshot)
+    for guard in sorted(scene.work.guards, key=lambda guard: (guard.system_id, guard.dataset)):
+        site = scene.site(guard.system_id)
+        path = path_of(site.member, guard.dataset) if site else None
+        if site is None or path is None or not selects(scene.policy.include, scene.policy.exclude, path):
+            continue
+        left = {guid for other in scene.sites if path in other.histories for guid in other.histories[path].places}
+        lost = [g for g in gone.get((guard.system_id, guard.dataset), ()) if g.guid not in left]
+        if lost:
+            yield _loss(scene, site, guard, path, lost)
+
+
+def _loss(scene: Scene, site: Site, guard: Guard, path: str, lost: Sequence[Gone]) -> Conflict:
+    guids = tuple(sorted(snapshot.guid for snapshot in lost))
+    number = f"{len(lost)} snapshots" if len(lost) > 1 else "a snapshot"
+    return Conflict(
+        _identify(scene, "missing", path, [(site.id, "lost", guids)]),
+        "missing",
+        path,
+        "high",
+        (Side(site.id, guard.dataset, None, None, (), None),),
+        tuple(sorted(snapshot.name or snapshot.guid for snapshot in lost)),
+        f"{number} of {guard.dataset} disappeared from {site.host} with most others, and no member has a copy left",
+    )

@@ -1,0 +1,149 @@
+"""Decisions about conflicts: which are still to be carried out, and what they hold up meanwhile."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from planner.model import Conflict, Decision, Member, Option, Skip, Step
+from planner.resolutions import options, resolution_steps
+from planner.sites import Scene, Site
+from planner.transfers import failure_of
+
+Status = Literal["open", "pending", "ignored"]
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """A decision that is not carried out yet, and what is left of it."""
+
+    decision: Decision
+    steps: tuple[Step, ...]
+    skips: tuple[Skip, ...]
+    binding: bool  # False: its evidence changed before anything was done, so the conflict is open again
+
+    def holds_up(self, path: str, site: Site) -> bool:
+        """Whether nothing else may go into a path on a site: the dataset itself, or on a loser one below it."""
+        if not self.binding:
+            return False
+        if path == self.decision.path:
+            return True
+        below = self.decision.path == "" or path.startswith(f"{self.decision.path}/")
+        return below and any(loser.system_id == site.id for loser in self.decision.losers)
+
+
+def errands_of(scene: Scene, decisions: Iterable[Decision]) -> tuple[Errand, ...]:
+    """What is left to do for every decision; nothing for one that is carried out."""
+    errands: list[Errand] = []
+    members = list(scene.members.values())
+    for decision in decisions:
+        if decision.strategy == "ignore":
+            continue
+        steps, skips = resolution_steps(decision, scene.policy, members, scene.uncredited)
+        if steps or skips:
+            allowed, refused = _allowed(scene, steps)
+            binding = bool(steps) or _has_begun(scene, decision)
+            errands.append(Errand(decision, allowed, (*skips, *refused), binding))
+    return tuple(errands)
+
+
+def _has_begun(scene: Scene, decision: Decision) -> bool:
+    """Whether one of the losers has been set aside already."""
+    return any(
+        loser.aside in member.replicas
+        for loser in decision.losers
+        for member in [scene.members.get(loser.system_id, Member("", ""))]
+    )
+
+
+def _allowed(scene: Scene, steps: Sequence[Step]) -> tuple[tuple[Step, ...], tuple[Skip, ...]]:
+    """The steps that may be done now; with one that may not, all that depend on it wait."""
+    allowed: list[Step] = []
+    skips: list[Skip] = []
+    waiting: set[str] = set()
+    for step in steps:
+        lease = scene.leases.get((step.target, step.target_dataset))
+        if waiting.intersection(step.depends_on):
+            waiting.add(step.action_id)
+        elif lease is not None and lease.action_id == step.action_id:
+            allowed.append(replace(step, lease=lease))
+        else:
+            reason = _hindrance(scene, step)
+            if reason is None:
+                allowed.append(step)
+            else:
+                waiting.add(step.action_id)
+                skips.append(Skip(step.path, step.target_dataset, step.target, reason))
+    return tuple(allowed), tuple(skips)
+
+
+def _hindrance(scene: Scene, step: Step) -> str | None:
+    """Why a step of a resolution may not be done now."""
+    if not scene.policy.enabled:
+        return f"the group {scene.policy.name} is disabled"
+    if (step.target, step.target_dataset) in scene.leases:
+        return f"another step is changing {step.target_dataset} now"
+    if scene.is_paused(step.path):
+        return f"{step.target_dataset} is paused in this group"
+    if step.source is not None and not scene.policy.window_open:
+        return "the group's transfer window is closed"
+    for system_id in (step.source, step.target):
+        site = scene.site(system_id)
+        barred = site.barred(step.path) if site is not None else None
+        if barred is not None:
+            return barred
+    return failure_of(scene, step)
+
+
+def hold(errands: Iterable[Errand], path: str, site: Site) -> str | None:
+    """Why nothing else may go into a path on a member while a decision is carried out."""
+    if any(errand.holds_up(path, site) for errand in errands):
+        return f"{site.dataset(path)} waits until what was decided about its conflict has been done"
+    return None
+
+
+def with_options(scene: Scene, conflicts: Iterable[Conflict], errands: Sequence[Errand]) -> tuple[Conflict, ...]:
+    """The conflicts with their ways out and how far each has come.
+
+    While a decision is carried out, what its steps bring about is no conflict of its own.
+    """
+    members = list(scene.members.values())
+    ignored = {decision.conflict_id for decision in scene.work.decisions if decision.strategy == "ignore"}
+    pending = {errand.decision.path: errand.decision.conflict_id for errand in errands if errand.binding}
+    shown: list[Conflict] = []
+    for conflict in conflicts:
+        if conflict.type == "missing":
+            ways: tuple[Option, ...] = ()
+        elif conflict.path in pending and conflict.id != pending[conflict.path]:
+            continue
+        else:
+            ways = options(conflict, scene.policy, members, scene.uncredited)
+        status: Status = "pending" if conflict.id == pending.get(conflict.path) else "open"
+        shown.append(replace(conflict, status="ignored" if conflict.id in ignored else status, options=ways))
+    return tuple(shown)
+
+
+def decide(scene: Scene, conflicts: Iterable[Conflict]) -> tuple[Decision, ...]:
+    """What the group's on_conflict decides by itself about conflicts that nobody decided.
+
+    It never touches the hub, nor a replica that is not readonly: somebody may be working there.
+    """
+    strategy = scene.policy.on_conflict
+    if strategy == "manual" or not scene.policy.enabled:
+        return ()
+    decided: list[Decision] = []
+    for conflict in conflicts:
+        if conflict.status != "open" or conflict.type == "missing":
+            continue
+        way = next((option for option in conflict.options if option.strategy == strategy), None)
+        if way is not None and way.refused is None and (strategy == "ignore" or _is_harmless(scene, way)):
+            decided.append(Decision(conflict.id, conflict.path, strategy, way.winner, False, way.losers))
+    return tuple(decided)
+
+
+def _is_harmless(scene: Scene, option: Option) -> bool:
+    for loser in option.losers:
+        replica = scene.members[loser.system_id].replicas.get(loser.dataset)
+        hub = scene.policy.hub if scene.policy.directional else None
+        if loser.system_id == hub or replica is None or replica.readonly is not True:
+            return False
+    return bool(option.losers)

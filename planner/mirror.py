@@ -1,0 +1,145 @@
+"""A group that mirrors deletions: what may go on replicas, and what keeps the way there open."""
+
+from collections.abc import Iterable, Iterator
+
+from planner.cells import is_late
+from planner.histories import is_certain
+from planner.leaders import Course
+from planner.model import Plan, Skip, Snapshot, Step
+from planner.names import name_problem
+from planner.prune import prunable
+from planner.sites import Scene
+from planner.steps import action_id
+from planner.strands import Strand
+from planner.targets import Outcome
+
+Mirrored = tuple[tuple[Step, ...], tuple[Skip, ...]]
+
+
+def mirrors(scene: Scene) -> bool:
+    """Whether what the hub destroys goes on its replicas too."""
+    return scene.policy.directional and scene.policy.delete == "mirror" and scene.policy.enabled
+
+
+def bookmarks(scene: Scene, strands: Iterable[Strand]) -> tuple[Step, ...]:
+    """A bookmark on the hub for each base that it may destroy before the replica has got something newer.
+
+    That is the newest common snapshot of a replica that is late or can't be brought up to date now, or one that is
+    the hub's oldest and so the next to go. A bookmark for every base would leave thousands behind.
+    """
+    steps: dict[str, Step] = {}
+    for strand in strands:
+        course = strand.course
+        if not isinstance(course, Course) or course.leader.barred(strand.path) or scene.is_paused(strand.path):
+            continue
+        for outcome in strand.outcomes:
+            base = outcome.common.at_source if outcome.common else None
+            if isinstance(base, Snapshot) and base.guid not in course.lead.marks and _at_risk(scene, course, outcome):
+                steps.setdefault(f"{strand.path}@{base.guid}", _bookmark(scene, course, base))
+    return tuple(steps.values())
+
+
+def _at_risk(scene: Scene, course: Course, outcome: Outcome) -> bool:
+    assert outcome.common is not None
+    is_oldest = course.lead.places[outcome.common.at_source.guid] == 0
+    is_stuck = bool(outcome.lack.newer) and not outcome.steps
+    return is_oldest or is_stuck or is_late(scene, outcome)
+
+
+def _bookmark(scene: Scene, course: Course, base: Snapshot) -> Step:
+    """Named like its snapshot, or with the guid added where that name is taken."""
+    dataset, hub = course.lead.replica.dataset, course.leader
+    taken = {mark.name for mark in course.lead.replica.bookmarks}
+    name = base.name if base.name not in taken else f"{base.name}-{base.guid}"
+    if name_problem(f"{dataset}#{name}") is not None:
+        name = base.guid
+    return Step(
+        action_id(scene.policy.group_id, course.path, hub.id, "bookmark", None, base.guid),
+        "bookmark",
+        course.path,
+        executor=hub.id,
+        target=hub.id,
+        target_dataset=dataset,
+        reason=f"the next increment of {dataset} starts at {base.name}: a bookmark keeps that possible if it goes",
+        end=base,
+        new_name=f"{dataset}#{name}",
+        expected_guids=(base.guid,),
+    )
+
+
+def deletions(scene: Scene, strands: Iterable[Strand], plan: Plan) -> Mirrored:
+    """For each replica, the snapshots that once were on the hub, are gone from it, and that nobody needs."""
+    candidates = [entry for strand in strands for entry in _candidates(scene, strand)]
+    if not candidates:
+        return (), ()
+    verdicts = prunable(scene.policy, list(scene.members.values()), scene.uncredited, plan, scene.now)
+    free = {(v.system_id, v.dataset, v.snapshot.guid) for v in verdicts if not v.needed}
+    steps: list[Step] = []
+    skips: list[Skip] = []
+    for course, outcome, gone in candidates:
+        site, dataset = outcome.site, outcome.site.dataset(outcome.path)
+        problem = _unsafe(scene, course, outcome)
+        if problem is not None:
+            skips.append(Skip(outcome.path, dataset, site.id, problem))
+            continue
+        going = tuple(snapshot for snapshot in gone if (site.id, dataset, snapshot.guid) in free)
+        if going:
+            steps.append(_delete(scene, course, outcome, going))
+    return tuple(steps), tuple(skips)
+
+
+def _candidates(scene: Scene, strand: Strand) -> Iterator[tuple[Course, Outcome, tuple[Snapshot, ...]]]:
+    """Replicas that hold selected snapshots which the hub destroyed."""
+    course = strand.course
+    if not isinstance(course, Course) or course.leader.barred(strand.path) or scene.is_paused(strand.path):
+        return
+    hub = (course.leader.id, course.lead.replica.dataset)
+    for outcome in strand.outcomes:
+        held = outcome.held
+        if outcome.is_source or held is None or outcome.apart or outcome.site.barred(strand.path):
+            continue
+        gone = tuple(
+            snapshot
+            for snapshot in held.snapshots
+            if is_certain(snapshot)
+            and (*hub, snapshot.guid) in scene.pruned
+            and snapshot.guid not in course.lead.places
+            and scene.selects_name(snapshot.name)
+        )
+        if gone:
+            yield course, outcome, gone
+
+
+def _unsafe(scene: Scene, course: Course, outcome: Outcome) -> str | None:
+    """Why nothing of a replica may be deleted now."""
+    held, site = outcome.held, outcome.site
+    assert held is not None
+    place, hub = (site.id, held.replica.dataset), (course.leader.id, course.lead.replica.dataset)
+    if place in scene.guarded or hub in scene.guarded:
+        where = f"{place[1]} on {site.host}" if place in scene.guarded else f"{hub[1]} on {course.leader.host}"
+        return f"nothing is deleted: {where} lost most of its snapshots at once, and no admin has accepted that yet"
+    if held.replica.resume_token or place in scene.leases:
+        return f"nothing is deleted from {held.replica.dataset} while a transfer into it is under way"
+    if held.replica.written is None:
+        return f"nothing is deleted from {held.replica.dataset}: its agent must report the column written"
+    return None
+
+
+def _delete(scene: Scene, course: Course, outcome: Outcome, going: tuple[Snapshot, ...]) -> Step:
+    held, site = outcome.held, outcome.site
+    assert held is not None
+    guids = tuple(snapshot.guid for snapshot in going)
+    number = f"{len(going)} snapshots" if len(going) > 1 else "a snapshot"
+    reason = f"{course.leader.host} has destroyed {number} of {course.lead.replica.dataset}, and no member needs them"
+    return Step(
+        action_id(scene.policy.group_id, outcome.path, site.id, "delete", None, ",".join(guids)),
+        "delete",
+        outcome.path,
+        executor=site.id,
+        target=site.id,
+        target_dataset=held.replica.dataset,
+        reason=reason,
+        expected_guids=guids,
+        expected_written=held.replica.written,
+        destructive=True,
+    )

@@ -1,0 +1,65 @@
+"""A group dataset by dataset: whom the others follow, and what planning comes to on each member."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from planner.leaders import Course, Leaderless, course_of
+from planner.sites import Scene, Site
+from planner.targets import Outcome, consider
+
+Hold = Callable[[str, Site], str | None]  # why nothing may go into a path on a member now
+
+
+@dataclass(frozen=True, slots=True)
+class Strand:
+    """One dataset of the group, on every member that has it or should have it."""
+
+    course: Course | Leaderless
+    outcomes: tuple[Outcome, ...]  # in the configured order of the members
+
+    @property
+    def path(self) -> str:
+        return self.course.path
+
+
+def strands_of(scene: Scene, hold: Hold) -> list[Strand]:
+    """Every selected dataset that any member has, those above before those below."""
+    paths = {path for site in scene.sites for path in site.histories}
+    done: dict[tuple[str, str], Outcome] = {}
+    strands: list[Strand] = []
+    for path in sorted(paths, key=lambda path: path.split("/") if path else []):
+        course = course_of(scene, path)
+        outcomes = tuple(_outcomes(scene, course, hold, done))
+        done.update({(path, outcome.site.id): outcome for outcome in outcomes})
+        strands.append(Strand(course, outcomes))
+    return strands
+
+
+def _outcomes(
+    scene: Scene, course: Course | Leaderless, hold: Hold, done: dict[tuple[str, str], Outcome]
+) -> Iterator[Outcome]:
+    for site in scene.sites:
+        if isinstance(course, Leaderless):
+            if course.path in site.histories:
+                yield _without_leader(course, site)
+        elif site is course.leader:
+            yield _as_leader(course, site)
+        else:
+            outcome = consider(scene, course, site, hold(course.path, site), done)
+            if outcome.held is not None or outcome.lack.newer or outcome.lack.later:
+                yield outcome
+
+
+def _as_leader(course: Course, site: Site) -> Outcome:
+    unfit = site.unfit(course.path)
+    reasons = (unfit,) if unfit else ()
+    return Outcome(course.path, site, reasons=reasons, apart=course.diverged, is_source=not course.diverged)
+
+
+def _without_leader(course: Leaderless, site: Site) -> Outcome:
+    unfit = site.unfit(course.path)
+    if unfit is not None:
+        return Outcome(course.path, site, reasons=(unfit,))
+    has_some = bool(site.histories[course.path].snapshots)
+    reasons = (course.reason,) if has_some and course.reason else ()
+    return Outcome(course.path, site, reasons=reasons, apart=course.orphaned and has_some)
