@@ -20,6 +20,7 @@ Uuid = Annotated[str, Meta(pattern=r"\A[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a
 Text = Annotated[str, Meta(max_length=1000)]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 Number = str | int  # a decimal string or an integer; its range is checked by handlers.values
+Moment = str | int  # RFC 3339 with an offset, or Unix seconds as zfs list -p prints them
 Limit = Annotated[int, Meta(ge=1, le=1000)]
 Offset = Annotated[int, Meta(ge=0, le=2**31)]
 Days = Annotated[int, Meta(ge=1, le=3650)]
@@ -62,7 +63,7 @@ class SnapshotInList(Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     name: Name
     guid: Number
     createtxg: Number | None = None
-    creation: Number | datetime | None = None
+    creation: Moment | None = None
     used: Number | None = None
     referenced: Number | None = None
     written: Number | None = None
@@ -76,7 +77,7 @@ class BookmarkInList(Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     name: Name
     guid: Number
     createtxg: Number | None = None
-    creation: Number | datetime | None = None
+    creation: Moment | None = None
     referenced: Number | None = None
     ivsetguid: Number | None = None
 
@@ -88,7 +89,7 @@ class DatasetInList(Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
     type: Literal["filesystem", "volume"] | None = None
     guid: Number | None = None
     createtxg: Number | None = None
-    creation: Number | datetime | None = None
+    creation: Moment | None = None
     used: Number | None = None
     referenced: Number | None = None
     available: Number | None = None
@@ -171,6 +172,10 @@ class ResolveBody(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
 
 
 # --- what stands after the question mark ---------------------------------------------------------
+
+
+class NoQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """Nothing may stand there."""
 
 
 class Page(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):

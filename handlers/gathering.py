@@ -96,7 +96,7 @@ def members_of(store: Store, group: SyncGroup) -> list[Member]:
         inventory = store.read(inventory_of(system_id))
         report = inventory.reports.get("current") if "current" in inventory.reports else None
         replicas, absent = _replicas(store, system_id, inventory.generation)
-        held = [unix(each) for each in (report and report.reported_at, beat and beat.confirmed_at) if each]
+        reported_at = _latest(report.reported_at if report else None, beat.reported_at if beat else None)
         members.append(
             Member(
                 system_id=system_id,
@@ -104,8 +104,8 @@ def members_of(store: Store, group: SyncGroup) -> list[Member]:
                 root=membership.root,
                 replicas=replicas,
                 absent=absent,
-                reported_at=max((each for each in held if each is not None), default=None) if report else None,
-                confirmed_at=max((each for each in held if each is not None), default=None) if report else None,
+                reported_at=reported_at,
+                confirmed_at=_latest(reported_at, beat.confirmed_at if beat else None),
                 last_seen_at=unix(beat.last_seen_at) if beat else None,
                 ssh_hostname=system.ssh_hostname,
                 ssh_user=system.ssh_user,
@@ -113,6 +113,11 @@ def members_of(store: Store, group: SyncGroup) -> list[Member]:
             )
         )
     return members
+
+
+def _latest(*moments: datetime | float | None) -> float | None:
+    known = [unix(each) if isinstance(each, datetime) else each for each in moments]
+    return max((each for each in known if each is not None), default=None)
 
 
 @lru_cache(maxsize=256)

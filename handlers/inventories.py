@@ -14,9 +14,10 @@ from handlers.events import record
 from handlers.reports import ReportedInventory, columns_of, listing_of, read_json, read_listing
 from handlers.request import Answer, Request
 from handlers.resolving import settle_decisions
-from handlers.wire import decode_json, require_match
-from store import LEASES, REGISTRY, Store, heartbeat_of, history_of, inventory_of
-from store.documents import DatasetDoc, GoneRow, GuardFlag, Heartbeat, Report, SnapshotRow, Summary
+from handlers.wire import decode_json, etag_of, require_match
+from planner.paths import pool_of
+from store import LEASES, REGISTRY, heartbeat_of, history_of, inventory_of
+from store.documents import DatasetDoc, GoneRow, GuardFlag, Heartbeat, Report, SnapshotRow, Summary, System
 
 TSV = "text/tab-separated-values"
 GUARD_AT_LEAST = 3  # so many snapshots may go at once, whatever share of the dataset they are
@@ -29,6 +30,7 @@ class Comparison:
     added: int = 0
     removed: int = 0
     unchanged: int = 0
+    not_imported: list[str] = field(default_factory=list)  # pools that are known, and not in the report
     changed: list[DatasetDoc] = field(default_factory=list)  # to be put
     dropped: list[str] = field(default_factory=list)  # names of datasets to be removed
     gone: dict[str, list[SnapshotRow]] = field(default_factory=dict)
@@ -37,24 +39,27 @@ class Comparison:
 
 def replace_inventory(request: Request, system_id: str, query: ColumnsQuery) -> dict[str, Any]:
     """Take a full report: JSON, or raw `zfs list -Hp` output. What is not in it is gone; always 200, with counts."""
-    store = request.store
-    system = store.read(REGISTRY).systems.get(system_id)
-    shard = inventory_of(system_id)
+    system = request.store.read(REGISTRY).systems.get(system_id)
     body_digest = _body_digest(request, query)
-    same = _unchanged(request, system_id, body_digest)
-    if same is not None and not request.if_match:
-        confirm(request, system_id)
-        _drop_credits(request, system_id)
-        return same
-    reported = _read(request, query)
-    with store.transaction(shard) as tx:
+    answer = None if request.if_match else _unchanged(request, system_id, body_digest)
+    if answer is None:
+        answer = _keep_report(request, system, _read(request, query), body_digest)
+    _drop_credits(request, system_id)
+    settle_decisions(request, system_id)
+    return answer
+
+
+def _keep_report(request: Request, system: System, reported: ReportedInventory, body_digest: str) -> dict[str, Any]:
+    """Put a report in place of the last one; the counts. Inventory, history and heartbeat are saved together."""
+    shard, beats = inventory_of(system.id), heartbeat_of(system.id)
+    history = history_of(system.id, f"{request.now:%Y-%m-%d}")
+    with request.store.transaction(shard, beats, history) as tx:
         view = tx[shard]
-        if request.if_match:
-            require_match(request, _as_json(system_id, view.datasets.all()))
+        _require_match(request, view)
         before = {document.id: document for document in view.datasets.all()}
         compared = compare(before, reported, request.now, request.config.delete_guard_percent)
-        _write(view, compared)
-        changed = bool(compared.added or compared.removed or compared.changed or compared.dropped)
+        _write(view, compared, reported)
+        changed = bool(compared.changed or compared.dropped)
         old = view.reports.get("current") if "current" in view.reports else None
         report = Report(
             id="current",
@@ -67,23 +72,25 @@ def replace_inventory(request: Request, system_id: str, query: ColumnsQuery) -> 
             body_digest=body_digest,
         )
         view.reports.put(report)
-        guarded = sorted(view.guards.ids())
-    _keep_history(store, system_id, compared.gone, request)
-    confirm(request, system_id)
-    _drop_credits(request, system_id)
-    settle_decisions(request, system_id)
+        for dataset, rows in compared.gone.items():
+            tx[history].gone.put(GoneRow(id=f"{request.id}-{dataset}", dataset=dataset, at=request.now, rows=rows))
+        _confirm(request, tx[beats], system.id)
+        _record_report(request, system, compared, changed)
+    return _counts(report, view, compared)
+
+
+def _record_report(request: Request, system: System, compared: Comparison, changed: bool) -> None:
     if changed:
         record(
             request,
             "inventory.reported",
             subject=system.hostname,
-            system_id=system_id,
+            system_id=system.id,
             added=compared.added,
             removed=compared.removed,
         )
     for guard in compared.guards:
-        record(request, "guard.raised", subject=guard.id, system_id=system_id, lost=guard.lost, had=guard.had)
-    return _counts(report, guarded, compared.added, compared.removed, compared.unchanged)
+        record(request, "guard.raised", subject=guard.id, system_id=system.id, lost=guard.lost, had=guard.had)
 
 
 def accept_inventory(request: Request, system_id: str, query: AcceptQuery) -> dict[str, Any]:
@@ -104,15 +111,29 @@ def show_inventory(request: Request, system_id: str) -> Answer:
     """Show the last report again: as JSON, or, by Accept, as the raw listing it was."""
     request.store.read(REGISTRY).systems.get(system_id)
     view = request.store.read(inventory_of(system_id))
-    datasets = [document for document in view.datasets.all() if not document.absent]
     if TSV in request.headers.get("accept", ""):
-        columns = view.reports.get("current").columns if "current" in view.reports else columns_of(None)
-        listing = listing_of(datasets, columns or columns_of(None)).encode()
-        return Answer(listing, content_type=TSV, headers={"X-Columns": ",".join(columns)})
-    return Answer(_as_json(system_id, datasets))
+        return Answer(_as_listing(view), content_type=TSV, headers={"X-Columns": ",".join(_columns(view))})
+    return Answer(_as_json(view.datasets.all()))
 
 
-def _as_json(system_id: str, datasets: Iterable[DatasetDoc]) -> dict[str, Any]:
+def _columns(view: Any) -> list[str]:
+    """The columns of the last report; the usual ones where only single snapshots were reported."""
+    said = view.reports.get("current").columns if "current" in view.reports else []
+    return said or columns_of(None)
+
+
+def _as_listing(view: Any) -> bytes:
+    return listing_of((document for document in view.datasets.all() if not document.absent), _columns(view)).encode()
+
+
+def _require_match(request: Request, view: Any) -> None:
+    """Raise PreconditionFailed unless If-Match names the inventory that is there, in either form."""
+    if request.if_match and etag_of(_as_listing(view)) not in request.if_match:
+        require_match(request, _as_json(view.datasets.all()))
+
+
+def _as_json(datasets: Iterable[DatasetDoc]) -> dict[str, Any]:
+    """The inventory as PUT takes it."""
     shown = []
     for dataset in datasets:
         if dataset.absent:
@@ -126,7 +147,7 @@ def _as_json(system_id: str, datasets: Iterable[DatasetDoc]) -> dict[str, Any]:
                 "bookmarks": [_row_json(row) for row in dataset.bookmarks],
             }
         )
-    return {"system_id": system_id, "datasets": shown}
+    return {"datasets": shown}
 
 
 _NOT_SHOWN = frozenset({"id", "absent", "reported", "snapshots", "bookmarks", "snapshot_metadata"})
@@ -166,31 +187,33 @@ def _read(request: Request, query: ColumnsQuery) -> ReportedInventory:
 
 def _unchanged(request: Request, system_id: str, body_digest: str) -> dict[str, Any] | None:
     """The answer for the very report that was the last one; None when it is another."""
-    shard = inventory_of(system_id)
-    if _last_report(request.store, system_id, body_digest) is None:
+    shard, beats = inventory_of(system_id), heartbeat_of(system_id)
+    if _last_report(request.store.read(shard), body_digest) is None:
         return None
-    with request.store.transaction(shard) as tx:
-        report = tx[shard].reports.get("current")
-        if report.body_digest != body_digest:
+    with request.store.transaction(shard, beats) as tx:
+        report = _last_report(tx[shard], body_digest)
+        if report is None:
             return None
-        return _counts(report, sorted(tx[shard].guards.ids()), 0, 0, report.snapshot_count)
+        _confirm(request, tx[beats], system_id)
+    absent = {pool_of(document.id) for document in tx[shard].datasets.all() if document.absent}
+    return _counts(report, tx[shard], Comparison(unchanged=report.snapshot_count, not_imported=sorted(absent)))
 
 
-def _last_report(store: Store, system_id: str, body_digest: str) -> Report | None:
-    reports = store.read(inventory_of(system_id)).reports
-    report = reports.get("current") if "current" in reports else None
+def _last_report(view: Any, body_digest: str) -> Report | None:
+    report = view.reports.get("current") if "current" in view.reports else None
     return report if report is not None and report.body_digest == body_digest else None
 
 
-def _counts(report: Report, guarded: list[str], added: int, removed: int, unchanged: int) -> dict[str, Any]:
+def _counts(report: Report, view: Any, compared: Comparison) -> dict[str, Any]:
     return {
-        "added": added,
-        "removed": removed,
-        "unchanged": unchanged,
+        "added": compared.added,
+        "removed": compared.removed,
+        "unchanged": compared.unchanged,
         "datasets": report.dataset_count,
         "snapshots": report.snapshot_count,
         "digest": report.digest,
-        "guarded": guarded,
+        "guarded": sorted(view.guards.ids()),
+        "not_imported": compared.not_imported,
     }
 
 
@@ -203,45 +226,40 @@ def compare(
     """What a report changes.
 
     A pool that is not in the report at all is not imported, rather than emptied: its datasets are kept, marked
-    absent. A dataset that lost all of its snapshots, or more than three and more than `guard_percent`, raises a guard.
+    absent, and none of their snapshots counts as removed. A dataset that lost all of its snapshots, or more than
+    three and more than `guard_percent`, raises a guard.
     """
-    result = Comparison()
-    pools = {name.partition("/")[0] for name in reported.datasets}
+    pools = {pool_of(name) for name in reported.datasets}
+    result = Comparison(not_imported=sorted({pool_of(name) for name in before} - pools))
     for name, document in reported.datasets.items():
         old = before.get(name)
         merged, gone = _merged(old, document)
-        known = {_identity(row) for row in old.snapshots} if old else set()
-        stayed = sum(_identity(row) in known for row in merged.snapshots)
+        had = len(old.snapshots) if old else 0
+        stayed = had - len(gone)
         result.unchanged += stayed
         result.added += len(merged.snapshots) - stayed
-        _note_gone(result, name, gone, len(known), now, guard_percent)
+        _note_gone(result, name, gone, had, now, guard_percent)
         if old is None or merged != old:
             result.changed.append(merged)
     for name, old in before.items():
         if name in reported.datasets:
             continue
-        if name.partition("/")[0] in pools:
+        if pool_of(name) in pools:
             result.dropped.append(name)
-            if not old.absent:
-                _note_gone(result, name, list(old.snapshots), len(old.snapshots), now, guard_percent)
+            _note_gone(result, name, list(old.snapshots), len(old.snapshots), now, guard_percent)
         elif not old.absent:
             result.changed.append(msgspec.structs.replace(old, absent=True))
-            result.removed += len(old.snapshots)
     return result
-
-
-def _identity(row: SnapshotRow) -> str:
-    return row.guid or f"@{row.name}"
 
 
 def _merged(old: DatasetDoc | None, new: DatasetDoc) -> tuple[DatasetDoc, list[SnapshotRow]]:
     """The new document, with what the old one knows of snapshots that are still there; and those that are not."""
     if old is None:
         return new, []
-    known = {_identity(row): row for row in old.snapshots}
+    known = {row.guid or _by_name(row): row for row in old.snapshots}
     rows = []
     for row in new.snapshots:
-        earlier = known.pop(_identity(row), None)
+        earlier = known.pop(row.guid, None) or known.pop(_by_name(row), None)
         if earlier is not None:
             kept = msgspec.structs.replace(row, first_seen=earlier.first_seen, changed=earlier.changed)
             rows.append(earlier if kept == earlier else msgspec.structs.replace(kept, changed=row.changed))
@@ -249,8 +267,20 @@ def _merged(old: DatasetDoc | None, new: DatasetDoc) -> tuple[DatasetDoc, list[S
             rows.append(row)
     metadata: Any = old.snapshot_metadata
     if metadata is not msgspec.UNSET:
-        metadata = {key: value for key, value in metadata.items() if key not in known} or msgspec.UNSET
+        metadata = _kept_metadata(metadata, old, rows) or msgspec.UNSET
     return msgspec.structs.replace(new, snapshots=rows, snapshot_metadata=metadata), list(known.values())
+
+
+def _by_name(row: SnapshotRow) -> tuple[str, int | None]:
+    """What a snapshot that came without a guid is known again by."""
+    return row.name, row.creation
+
+
+def _kept_metadata(metadata: dict[str, Any], old: DatasetDoc, rows: list[SnapshotRow]) -> dict[str, Any]:
+    """The metadata of the snapshots that are still there, by what they go by now."""
+    nameless = {_by_name(row): metadata.get(f"@{row.name}") for row in old.snapshots if not row.guid}
+    kept = {row.guid: metadata.get(row.guid, nameless.get(_by_name(row))) for row in rows}
+    return {guid: value for guid, value in kept.items() if value is not None}
 
 
 def _note_gone(
@@ -268,7 +298,8 @@ def _note_gone(
 # --- keeping -------------------------------------------------------------------------------------
 
 
-def _write(view: Any, compared: Comparison) -> None:
+def _write(view: Any, compared: Comparison, reported: ReportedInventory) -> None:
+    """Save what changed, in the order of the report: then the listing comes back as it came."""
     for name in compared.dropped:
         view.datasets.remove(name)
         if name in view.summaries:
@@ -279,6 +310,12 @@ def _write(view: Any, compared: Comparison) -> None:
     for guard in compared.guards:
         if guard.id not in view.guards:
             view.guards.put(guard)
+    wanted = [*reported.datasets, *(name for name in view.datasets.ids() if name not in reported.datasets)]
+    if wanted != view.datasets.ids():
+        documents = {document.id: document for document in view.datasets.all()}
+        view.datasets.clear()
+        for name in wanted:
+            view.datasets.put(documents[name])
 
 
 def summary_of(document: DatasetDoc) -> Summary:
@@ -296,22 +333,11 @@ def summary_of(document: DatasetDoc) -> Summary:
     )
 
 
-def _keep_history(store: Store, system_id: str, gone: Mapping[str, list[SnapshotRow]], request: Request) -> None:
-    if not gone:
-        return
-    shard = history_of(system_id, f"{request.now:%Y-%m-%d}")
-    with store.transaction(shard) as tx:
-        for dataset, rows in gone.items():
-            tx[shard].gone.put(GoneRow(id=f"{request.id}-{dataset}", dataset=dataset, at=request.now, rows=rows))
-
-
-def confirm(request: Request, system_id: str) -> None:
-    """Note that the system is there and that its last report holds now."""
-    shard = heartbeat_of(system_id)
-    with request.store.transaction(shard) as tx:
-        beats = tx[shard].heartbeats
-        before = beats.get(system_id) if system_id in beats else Heartbeat(id=system_id, last_seen_at=request.now)
-        beats.put(msgspec.structs.replace(before, last_seen_at=request.now, confirmed_at=request.now))
+def _confirm(request: Request, view: Any, system_id: str) -> None:
+    """Note that the system is there, and has reported in full."""
+    now, beats = request.now, view.heartbeats
+    before = beats.get(system_id) if system_id in beats else Heartbeat(id=system_id, last_seen_at=now)
+    beats.put(msgspec.structs.replace(before, last_seen_at=now, confirmed_at=now, reported_at=now))
 
 
 def _drop_credits(request: Request, system_id: str) -> None:

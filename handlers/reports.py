@@ -12,7 +12,7 @@ import msgspec
 
 from handlers.bodies import BookmarkInList, DatasetInList, InventoryBody, SnapshotInList
 from handlers.errors import Invalid, require_valid
-from handlers.values import MAX_GUID, MAX_SIZE, guid, moment, number
+from handlers.values import MAX_GUID, MAX_MOMENT, MAX_SIZE, guid, moment, number
 from planner.names import name_problem
 from store.documents import BookmarkRow, DatasetDoc, SnapshotRow
 
@@ -114,7 +114,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "type": _type,
     "guid": _guid,
     "createtxg": _number(MAX_GUID),
-    "creation": _number(2**40),
+    "creation": _number(MAX_MOMENT),
     "used": _number(MAX_SIZE),
     "referenced": _number(MAX_SIZE),
     "available": _number(MAX_SIZE),
@@ -271,7 +271,7 @@ def _bookmark_row(name: str, row: dict[str, Any]) -> BookmarkRow:
 
 def read_json(body: InventoryBody, now: int) -> ReportedInventory:
     """The datasets in a JSON inventory. Raises Invalid naming the first element that cannot be."""
-    found = ReportedInventory(list(DEFAULT_COLUMNS))
+    found = ReportedInventory(_columns_in(body))
     errors: list[tuple[str, str]] = []
     for index, dataset in enumerate(body.datasets):
         loc = f"datasets[{index}]"
@@ -288,6 +288,13 @@ def read_json(body: InventoryBody, now: int) -> ReportedInventory:
     return found
 
 
+def _columns_in(body: InventoryBody) -> list[str]:
+    """The usual columns, and those of the others that the report has values for."""
+    elements = (each for dataset in body.datasets for each in (dataset, *dataset.snapshots, *dataset.bookmarks))
+    used = {name for each in elements for name in each.__struct_fields__ if getattr(each, name) is not None}
+    return [*DEFAULT_COLUMNS, *(name for name in READERS if name in used - set(DEFAULT_COLUMNS))]
+
+
 def _dataset_of(dataset: DatasetInList, loc: str, now: int) -> DatasetDoc:
     _require_name(dataset.name, "dataset", f"{loc}.name")
     values = _checked(dataset, loc)
@@ -296,6 +303,7 @@ def _dataset_of(dataset: DatasetInList, loc: str, now: int) -> DatasetDoc:
     bookmarks = _rows_of(dataset.name, "#", dataset.bookmarks, f"{loc}.bookmarks")
     return DatasetDoc(
         id=dataset.name,
+        reported=dataset.type is not None or dataset.guid is not None,
         snapshots=[_snapshot_row(row["name"], row, now) for row in snapshots],
         bookmarks=[_bookmark_row(row["name"], row) for row in bookmarks],
         **fields,

@@ -89,17 +89,24 @@ def forget_system(request: Request, system_id: str) -> Answer:
 
 
 def report_heartbeat(request: Request, system_id: str, body: HeartbeatBody) -> Answer:
-    """Note that the system is there, and say whether its inventory is still the one that was reported."""
+    """Note that the system is there, and say whether its inventory is still the one that was reported.
+
+    A digest that fits confirms the inventory. It is stale, even so, once it is older than full_report_s: what was
+    written, resume tokens and properties do not show in the digest.
+    """
     store = request.store
     system = store.read(REGISTRY).systems.get(system_id)
-    current = inventory_is_current(request, system_id, body.inventory_digest)
+    said = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not None}
+    digest = said.pop("inventory_digest", None)
+    fits = digest is None or digest == _last_digest(store, system_id)
     with store.transaction(heartbeat_of(system_id)) as tx:
         beats = tx[heartbeat_of(system_id)].heartbeats
         before = beats.get(system_id) if system_id in beats else Heartbeat(id=system_id, last_seen_at=request.now)
-        said = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not None}
-        if said.pop("inventory_digest", None) and current:
+        if digest is not None and fits:
             said["confirmed_at"] = request.now
         beats.put(msgspec.structs.replace(before, last_seen_at=request.now, **said))
+    full_until = before.reported_at and before.reported_at + timedelta(seconds=request.config.full_report_s)
+    current = fits and full_until is not None and request.now < full_until
     groups = [group for group in sync_groups.all_groups(request) if group.has(system_id)]
     inventory = "current" if current else "stale"
     answer = {
@@ -116,15 +123,10 @@ def report_heartbeat(request: Request, system_id: str, body: HeartbeatBody) -> A
     return Answer(answer, headers={"X-Inventory": inventory})
 
 
-def inventory_is_current(request: Request, system_id: str, digest: str | None) -> bool:
-    """Whether the last full report still holds: by its digest, or, without one, by its age."""
-    reports = request.store.read(inventory_of(system_id)).reports
-    if "current" not in reports:
-        return False
-    report = reports.get("current")
-    if digest is not None:
-        return report.digest == digest
-    return request.now - report.reported_at < timedelta(seconds=request.config.full_report_s)
+def _last_digest(store: Store, system_id: str) -> str | None:
+    """The digest of the last full report; None once single snapshots came or went."""
+    reports = store.read(inventory_of(system_id)).reports
+    return reports.get("current").digest if "current" in reports else None
 
 
 def show_system_health(request: Request, system_id: str) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from datetime import UTC, datetime
 
+import msgspec
+
 from handlers.errors import Invalid
 from planner.names import name_problem
 
 MAX_GUID = 2**64 - 1
 MAX_SIZE = 2**63 - 1
+MAX_MOMENT = 253402300799  # the last second of the year 9999
 
 
 def number(value: object, loc: str, maximum: int = MAX_SIZE) -> int | None:
@@ -33,16 +36,24 @@ def guid(value: object, loc: str) -> str | None:
 
 def moment(value: object, loc: str) -> int | None:
     """A creation time as Unix seconds, from those or from RFC 3339 with an offset. Raises Invalid."""
+    if isinstance(value, str) and not value.isdecimal():
+        try:
+            value = msgspec.convert(value, datetime)
+        except msgspec.ValidationError:
+            raise Invalid.at(loc, f"'{value[:50]}' is neither Unix seconds nor a time in RFC 3339") from None
     if isinstance(value, datetime):
-        return int(with_offset(value, loc).timestamp())
-    return number(value, loc, 2**40)
+        value = int(with_offset(value, loc).timestamp())
+    return number(value, loc, MAX_MOMENT)
 
 
 def with_offset(value: datetime, loc: str) -> datetime:
     """A moment in UTC. Raises Invalid for one that does not say its offset."""
     if value.tzinfo is None:
         raise Invalid.at(loc, "the time has no offset; write it like 2026-11-22T14:00:00Z")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise Invalid.at(loc, "the time is before the year 1 or after the year 9999 in UTC") from None
 
 
 def legal_name(name: str, loc: str) -> str:

@@ -54,7 +54,8 @@ class Heartbeat(Struct, kw_only=True, frozen=True):
 
     id: str  # the system's
     last_seen_at: datetime
-    confirmed_at: datetime | None = None  # when a digest last said that the inventory still holds
+    confirmed_at: datetime | None = None  # when a report or a digest last said that the inventory still holds
+    reported_at: datetime | None = None  # when the last full report came, also one that said nothing new
     agent_version: str | None = None
     zfs_version: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
