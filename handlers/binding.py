@@ -13,6 +13,7 @@ import bottle
 
 from handlers import sync_groups
 from handlers.auth import caller_of, client_address, require_allowed
+from handlers.bodies import NoQuery
 from handlers.errors import Refused, error_body, refusal_of
 from handlers.events import record_refusal
 from handlers.request import ANYONE, Answer, Caller, Endpoint, Request, Witness
@@ -107,8 +108,6 @@ def _responder(witness: Witness, endpoint: Endpoint) -> Callable[..., Any]:
         bottle.response.status = status
         for name, value in {**BASE_HEADERS, **headers, "X-Request-ID": request_id}.items():
             bottle.response.set_header(name, value)
-        if status in (204, 304):
-            del bottle.response.headers["Content-Type"]
         return body
 
     return respond
@@ -139,10 +138,11 @@ def _answer(
         raise
     _require_uuids(path_args)
     arguments: dict[str, Any] = dict(path_args)
+    query = decode_query(endpoint.query or NoQuery, str(environ.get("QUERY_STRING") or ""))
     if endpoint.query is not None:
-        arguments["query"] = decode_query(endpoint.query, str(environ.get("QUERY_STRING") or ""))
+        arguments["query"] = query
     if endpoint.body is not None or endpoint.body_raw:
-        limit = witness.config.max_inventory_bytes if endpoint.body_raw or _is_list(endpoint) else MAX_BODY_BYTES
+        limit = witness.config.max_inventory_bytes if endpoint.large else MAX_BODY_BYTES
         raw = unzip_body(read_body(environ, limit), headers.get("content-encoding", ""), limit)
         request = replace(request, raw=raw, if_match=etags_in(headers.get("if-match", "")))
         if endpoint.body is not None:
@@ -167,10 +167,6 @@ def _require_uuids(path_args: Mapping[str, str]) -> None:
             raise refused
 
 
-def _is_list(endpoint: Endpoint) -> bool:
-    return getattr(endpoint.body, "__origin__", None) is list
-
-
 def _body(endpoint: Endpoint, raw: bytes, content_type: str) -> Any:
     """The body as the endpoint's type. Raises Malformed for what is no JSON, Invalid for wrong JSON."""
     if not raw and endpoint.body_optional:
@@ -186,7 +182,7 @@ def _encoded(endpoint: Endpoint, answer: Answer, environ: Mapping[str, Any]) -> 
     """Status, headers and bytes of an answer. A GET gets a strong ETag, and 304 where the caller has it already."""
     headers = dict(answer.headers)
     if answer.status == 204:
-        return 204, headers, b""
+        return 204, headers, b""  # Bottle leaves the Content-Type out of a 204 and a 304
     body = answer.body if isinstance(answer.body, bytes) else encode_json(answer.body)
     headers["Content-Type"] = answer.content_type
     if endpoint.method == "GET" and answer.status == 200:

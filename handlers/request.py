@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from config import Config, GroupsFile
 
+from config import Config, GroupsFile
 from store import Store
 from store.documents import Role
 
@@ -102,6 +102,7 @@ class Endpoint:
     query: type[msgspec.Struct] | None = None
     body_optional: bool = False
     body_raw: bool = False  # the handler reads request.raw itself, by its Content-Type
+    large: bool = False  # the body may have max_inventory_bytes
 
     @property
     def name(self) -> str:

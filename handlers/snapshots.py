@@ -97,6 +97,8 @@ def _store_snapshots(request: Request, bodies: list[SnapshotBody], loc_of: Any) 
     require_valid(errors)
     shards = {system_id: inventory_of(system_id) for system_id, *_ in rows}
     shown = []
+    if not rows:
+        return []
     with request.store.transaction(*shards.values()) as tx:
         for system_id, dataset, row, metadata in rows:
             view = tx[shards[system_id]]
@@ -190,6 +192,8 @@ def _forget_digest(view: Any, now: datetime) -> None:
     counts: dict[str, Any] = {"snapshot_count": sum(len(d.snapshots) for d in datasets), "dataset_count": len(datasets)}
     if "current" in view.reports:
         old = view.reports.get("current")
+        if not old.columns:  # there never was a full report: single ones are all that this system sends
+            counts["reported_at"] = now
         view.reports.put(msgspec.structs.replace(old, digest=None, body_digest=None, changed_at=now, **counts))
     else:
         view.reports.put(Report(id="current", reported_at=now, changed_at=now, columns=[], digest=None, **counts))

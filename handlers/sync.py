@@ -96,11 +96,12 @@ def present_status(request: Request, context: GroupPlan) -> dict[str, Any]:
         rows.setdefault(cell.path, {})[cell.system_id] = _cell_json(cell)
         counts[cell.status] = counts.get(cell.status, 0) + 1
     group = context.group
+    checked = request.store.read(group_records(group.id)).states.all()
     return {
         "sync_group_id": group.id,
         "name": group.name,
         "enabled": group.options.enabled,
-        "checked_at": request.now,
+        "checked_at": max((each.last_check for each in checked if each.last_check is not None), default=None),
         "systems": [
             {
                 "system_id": each.system_id,

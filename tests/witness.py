@@ -6,14 +6,23 @@ from typing import Any
 
 from webtest import TestApp
 
-from handlers.auth import ensure_first_keys
+from handlers.auth import ensure_first_keys, make_key
 from handlers.request import Witness
+from handlers.routes import make_app
+from store import REGISTRY
+from store.documents import Role
 
 ADMIN = "admin.0123456789abcdef0123456789abcdef"
 ENROLL = "enroll.0123456789abcdef0123456789abcdef"
 LISTINGS = Path(__file__).parent / "data"
 TSV = "text/tab-separated-values"
 BASE = "/api/v1"
+NOBODY = "0b5c8f0e-0000-4000-8000-000000000000"  # an id that nothing has
+
+
+def client_of(witness: Witness) -> "Client":
+    """A witness's API with the admin's key."""
+    return Client(TestApp(make_app(witness)), witness)
 
 
 class Client:
@@ -26,6 +35,13 @@ class Client:
     def with_key(self, key: str | None) -> "Client":
         """The same witness with another key."""
         return Client(self.app, self.witness, key)
+
+    def with_role(self, role: Role) -> "Client":
+        """The same witness with a new key of a role."""
+        key, text = make_key(self.witness.store, role, datetime.now(UTC), length=32)
+        with self.witness.store.transaction(REGISTRY) as tx:
+            tx[REGISTRY].keys.put(key)
+        return self.with_key(text)
 
     def call(self, method: str, path: str, json: Any = None, **options: Any) -> Any:
         """The response to one call."""
