@@ -81,7 +81,7 @@ def prunable(policy: Policy, members: Sequence[Member], work: Work, plan: Plan, 
         steps.setdefault(step.path, []).append(step)
     gone: dict[str, set[str]] = {}
     for row in work.gone:
-        if policy.directional and row.system_id == policy.hub:
+        if row.system_id == policy.hub:
             gone.setdefault(row.dataset, set()).add(row.guid)
     hosts = {member.system_id: member.hostname for member in ordered}
     clones = _clones(ordered)
@@ -262,7 +262,7 @@ def _pruned_on_the_hub(policy: Policy, copies: Sequence[_Copy], gone: Mapping[st
 
     A dataset of which the hub has nothing left was not pruned: it was destroyed, renamed or made anew.
     """
-    hub = next((copy for copy in copies if policy.directional and copy.system == policy.hub), None)
+    hub = next((copy for copy in copies if copy.system == policy.hub), None)
     if hub is None or not hub.history.places:
         return frozenset()
     return frozenset(gone.get(hub.history.replica.dataset, set()) - set(hub.history.places))

@@ -57,8 +57,7 @@ class Case:
     @property
     def must_lead(self) -> bool:
         """Whether the loser is the hub: it gets all of the winner's history before the others follow it again."""
-        hub = self.policy.hub if self.policy.directional else None
-        return self.target.system_id == hub and self.winner.system_id != hub
+        return self.target.system_id == self.policy.hub
 
     def wanted(self, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
         """Those of the winner's snapshots that the group chooses."""
@@ -183,11 +182,14 @@ def keep(case: Case) -> Remedy:
     if old is None:
         if here is None or isinstance(relation(case, here), FastForward):
             return _catch_up(remedy, here)
+        problem = _rename_problem(case, here)
+        if problem is not None:
+            return remedy.refuse(problem)
         old = here
         _set_aside(remedy, here)
         here = None
     received = here is not None and bool(here.snapshots)
-    if remedy.reason is None and not received:
+    if not received:
         _receive(remedy, old, here)
     if remedy.reason is not None:
         return Remedy(case, remedy.steps if case.aside is not None else [], remedy.reason)
@@ -197,15 +199,19 @@ def keep(case: Case) -> Remedy:
     return _catch_up(remedy, here) if arrival is None else _go_on(remedy, arrival)
 
 
-def _set_aside(remedy: Remedy, here: Replica) -> None:
-    case = remedy.case
+def _rename_problem(case: Case, here: Replica) -> str | None:
     longest = _longest_name(case.target, here.dataset) + len(case.loser.aside) - len(here.dataset)
     if isinstance(relation(case, here), Unclear):
-        remedy.refuse(f"whether anything was written to {here.dataset} is not known: report the column written")
-    elif "/" not in here.dataset:
-        remedy.refuse(f"{here.dataset} is a pool, and a pool can't be renamed: give the group a root inside it")
-    elif longest > LONGEST_NAME:
-        remedy.refuse(f"names below {here.dataset} are too long to set it aside as {case.loser.aside}")
+        return f"whether anything was written to {here.dataset} is not known: report the column written"
+    if "/" not in here.dataset:
+        return f"{here.dataset} is a pool, and a pool can't be renamed: give the group a root inside it"
+    if longest > LONGEST_NAME:
+        return f"names below {here.dataset} are too long to set it aside as {case.loser.aside}"
+    return None
+
+
+def _set_aside(remedy: Remedy, here: Replica) -> None:
+    case = remedy.case
     remedy.add(
         "rename",
         (None, case.loser.aside),
@@ -295,7 +301,7 @@ def _resume(remedy: Remedy, here: Replica) -> None:
             source_dataset=case.source.replica.dataset,
             kind=case.source.replica.kind,
             end=end,
-            base=case.source.find(token.from_guid) if token.from_guid else None,
+            base=case.source.find(token.from_guid or ""),
             delivers=(end,),
             raw=token.raw,
             embedded=token.embedded,
@@ -368,7 +374,7 @@ def _go_on(remedy: Remedy, arrival: Step) -> Remedy:
     case = remedy.case
     ahead = case.source.after(arrival.end) if case.must_lead and arrival.end is not None else None
     wanted = {snapshot.guid for snapshot in case.wanted(ahead or ())}
-    if arrival.end is not None and wanted:
+    if arrival.end is not None:
         for stream in increments(case.source, arrival.end, wanted):
             remedy.transfer(Form(arrival.raw, arrival.embedded), stream)
     return remedy

@@ -67,10 +67,9 @@ def _option(
 def _holders(path: str, policy: Policy, members: Sequence[Member]) -> list[_Holder]:
     """Who has snapshots of the dataset: the hub, then as configured."""
     places = {system: place for place, system in enumerate(policy.order)}
-    hub = policy.hub if policy.directional else None
 
     def rank(member: Member) -> tuple[bool, int, str]:
-        return member.system_id != hub, places.get(member.system_id, len(places)), member.system_id
+        return member.system_id != policy.hub, places.get(member.system_id, len(places)), member.system_id
 
     found: list[_Holder] = []
     for member in sorted(members, key=rank):
@@ -175,7 +174,7 @@ def _losers(conflict: Conflict, policy: Policy, winner: _Holder, members: Sequen
                 losers.append(_loser(conflict, holder.member, holder.replica, stands))
     for member in members:
         lacks = all(holder.member is not member for holder in holders)
-        if policy.directional and member.system_id == policy.hub and lacks:
+        if member.system_id == policy.hub and lacks:
             losers.insert(0, _loser(conflict, member, None, None))
     return tuple(losers)
 
@@ -231,7 +230,10 @@ def _cost(loser: Loser, winner: _Holder, discard: bool, steps: Sequence[Step], m
     amount = f"{_count(len(own), 'snapshot')} and {_bytes(size)}"
     if discard:
         names = f" ({', '.join(snapshot.name for snapshot in own)})" if own else ""
-        return f"On {host}, {name} goes back to the common snapshot: {amount} of its own are lost for good{names}."
+        marks = " Bookmarks made since then go too." if _later_bookmarks(replica, loser) else ""
+        return (
+            f"On {host}, {name} goes back to the common snapshot: {amount} of its own are lost for good{names}.{marks}"
+        )
     sent = _bytes(_send_bytes([step for step in steps if step.target == loser.system_id]))
     if loser.base_guid is None:
         kept = f"with all its {_count(len(replica.snapshots), 'snapshot')}"
@@ -244,6 +246,14 @@ def _cost(loser: Loser, winner: _Holder, discard: bool, steps: Sequence[Step], m
         where = f" at {replica.mountpoint}" if replica.mountpoint not in (None, "-", "none", "legacy") else ""
         words += f" It is mounted{where}: the new dataset is not, until you mount it."
     return words
+
+
+def _later_bookmarks(replica: Replica, loser: Loser) -> bool:
+    """Whether a rollback takes bookmarks along: it destroys those that are younger (zfs-rollback(8))."""
+    txgs = [snapshot.createtxg for snapshot in replica.snapshots if snapshot.guid == loser.base_guid]
+    return any(
+        mark.createtxg is None or txg is None or mark.createtxg > txg for mark in replica.bookmarks for txg in txgs
+    )
 
 
 def _count(number: int, noun: str) -> str:

@@ -225,6 +225,10 @@ def test_what_the_hub_pruned_is_no_longer_wanted() -> None:
     )
     assert droppable(judge(those, DIRECTIONAL)) == "A 2, B 2"  # perhaps the hub never had it
     assert droppable(judge(those, POLICY, GONE)) == "A 2, B 2"  # without a hub, nobody decides that alone
+    hub_b = replace(DIRECTIONAL, hub="B")
+    assert (
+        droppable(judge(members("A: 1 2 3  B: 2 3"), hub_b, Work(gone=(Gone("B", "tank/data", "1"),)))) == "A 1 2, B 2"
+    )
     by_another = Work(gone=(Gone("B", "tank/data", "1"), Gone("A", "tank/other", "1")))
     assert droppable(judge(those, DIRECTIONAL, by_another)) == "A 2, B 2"
 

@@ -12,8 +12,10 @@ from planner.model import (
     Bookmark,
     Credit,
     Decision,
+    Member,
     Policy,
     Side,
+    Snapshot,
     Work,
 )
 from planner.paths import is_set_aside
@@ -83,6 +85,7 @@ def test_children_get_their_names_back() -> None:
     option = pick(hosts)
     assert [step.type for step in option.steps] == ["rename", "sync", "promote", "rename", "rename"]
     assert [step.path for step in option.steps[3:]] == ["data/a b", "data/c"]
+    assert [step.end and step.end.name for step in option.steps[3:]] == ["2", "2"]
     follow(decide(option), POLICY, hosts)
     assert {"pool/root/data/a b", "pool/root/data/c"} <= set(hosts["B"].datasets)
     assert not any(name.startswith(f"pool/root/data{ASIDE}/") for name in hosts["B"].datasets)
@@ -158,6 +161,7 @@ def test_what_can_not_be_set_aside() -> None:
     hosts["B"].snapshot("pool/root/data/c", "x" * 230)
     assert "too long to set it aside" in str(pick(hosts).refused)
     hosts["B"].destroy_snapshots("pool/root/data/c", ["x" * 230])
+    hosts["B"].snapshot("pool/root", "x" * 240)  # keeps its name
     assert pick(hosts).refused is None
     one, other = (
         replace(m, root="pool", replicas={"pool": replace(m.replicas["pool/root/data"], dataset="pool")})
@@ -213,6 +217,69 @@ def test_the_conflict_above_goes_first() -> None:
     assert ([step.type for step in steps], skips) == (["rename", "sync", "promote"], ())
 
 
+def test_the_root_lies_above_all() -> None:
+    hosts = diverged()
+    root_loser = replace(pick(hosts).losers[0], dataset="pool/root", aside="pool/root" + ASIDE)
+    above = Decision("id", "", "manual", "A", False, (root_loser,))
+    members = members_of(hosts)
+    for name in ("1", "2"):  # the roots have nothing in common
+        place = int(name) - 1
+        held = members[place].replicas["pool/root"]
+        own = replace(held, snapshots=(Snapshot(name, f"7{name}", 1, 1, written=1),), written=0)
+        members[place] = replace(members[place], replicas={**members[place].replicas, "pool/root": own})
+    decision = decide(pick(hosts))
+    _, [skip] = resolution_steps(decision, POLICY, members, Work(decisions=(above,)))
+    assert skip.reason == "the conflict of the root, which lies above it, is resolved first"
+    elsewhere = replace(above, losers=(replace(root_loser, system_id="C"),))
+    assert resolution_steps(decision, POLICY, members, Work(decisions=(elsewhere,)))[1] == ()
+
+
+def encrypted(hosts: Hosts, ivsetguid: str | None) -> list[Member]:
+    """The members as if all datasets were encrypted, the common past with these IV sets."""
+    found = []
+    for member in members_of(hosts):
+        replicas = {
+            name: replace(
+                replica,
+                encryption="aes-256-gcm",
+                snapshots=tuple(replace(s, ivsetguid=ivsetguid) for s in replica.snapshots),
+            )
+            for name, replica in member.replicas.items()
+        }
+        found.append(replace(member, replicas=replicas))
+    return found
+
+
+def test_raw_streams_stay_raw() -> None:
+    hosts = diverged(own="x")
+    option = choose(CONFLICT, "manual", "A", False, POLICY, encrypted(hosts, "7"), NO_WORK)
+    assert [step.type for step in option.steps] == [
+        "rename",
+        "sync",
+        "promote",
+    ]  # x is empty, and in the way all the same
+    assert (option.steps[1].raw, option.steps[1].embedded) == (True, False)
+    assert pick(diverged()).steps[1].embedded
+    unknown = choose(CONFLICT, "manual", "A", False, POLICY, encrypted(diverged(), None), NO_WORK)
+    assert (unknown.steps, "report the column ivsetguid" in str(unknown.refused)) == ((), True)
+
+
+def test_a_hub_that_has_all_needs_nothing_more() -> None:
+    decision = decide(pick(diverged(), winner="B", policy=HUB_A))
+    hosts = diverged(after="", own="X")
+    hosts["A"].receive("pool/root/data", hosts["B"].send("pool/root/data", "X", "@2"))
+    assert resolution_steps(decision, HUB_A, encrypted(hosts, None), NO_WORK) == ((), ())
+
+
+def test_a_hub_with_something_else_in_its_place_is_left_alone() -> None:
+    hosts = diverged()
+    option = pick(hosts, winner="B", policy=HUB_A)
+    obey(option.steps[0], hosts)
+    hosts["A"].create("pool/root/data")
+    hosts["A"].snapshot("pool/root/data", "other")
+    assert resolution_steps(decide(option), HUB_A, members_of(hosts), NO_WORK) == ((), ())
+
+
 # --- a stream that breaks off --------------------------------------------------------------------
 
 
@@ -253,6 +320,16 @@ def test_what_can_not_be_resumed_is_dropped_and_sent_again(make: Any) -> None:
     assert fits(hosts)
 
 
+def test_an_unreadable_token_is_dropped() -> None:
+    hosts = diverged()
+    decision = broken(hosts)
+    [one, other] = members_of(hosts)
+    junk = replace(other.replicas["pool/root/data"], resume_token="1-junk")
+    found = replace(other, replicas={**other.replicas, "pool/root/data": junk})
+    [abort], _ = resolution_steps(decision, POLICY, [one, found], NO_WORK)
+    assert (abort.type, abort.resume_token) == ("abort_receive", "1-junk")
+
+
 def test_something_else_in_its_place_is_left_alone() -> None:
     hosts = diverged()
     decision = decide(pick(hosts))
@@ -267,9 +344,11 @@ def test_something_else_in_its_place_is_left_alone() -> None:
 
 def test_a_hub_that_loses_gets_all_of_the_winners_history() -> None:
     hosts = diverged(after="3", own="XYZ")
-    option = pick(hosts, winner="B", policy=HUB_A)
+    policy = replace(HUB_A, properties=(("compression", "zstd"),))
+    option = pick(hosts, winner="B", policy=policy)
     assert [step.type for step in option.steps] == ["rename", "sync", "promote", "sync"]
     assert [s.name for s in option.steps[-1].delivers] == ["Y", "Z"]
+    assert [step.properties for step in option.steps if step.type == "sync"] == [(("compression", "zstd"),), ()]
     follow(decide(option), HUB_A, hosts)
     assert hosts["A"].guids("pool/root/data") == hosts["B"].guids("pool/root/data")
     one_more = diverged(after="3", own="XYZ")

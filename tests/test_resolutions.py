@@ -108,6 +108,10 @@ def test_costs_are_said_in_words() -> None:
         "On hostB, pool/root/data goes back to the common snapshot: "
         "1 snapshot and 150 bytes of its own are lost for good (X)."
     )
+    hosts["B"].bookmark("pool/root/data", "1", "early")
+    assert "ookmark" not in pick(hosts, discard=True).cost
+    hosts["B"].bookmark("pool/root/data", "X", "late")
+    assert pick(hosts, discard=True).cost.endswith("(X). Bookmarks made since then go too.")
     hosts["A"].write("pool/root/data", 3 * 1024**3)
     hosts["A"].snapshot("pool/root/data", "Z")
     assert "sends 3.0 GiB" in pick(hosts, policy=replace(POLICY, snapshot_exclude=("3",))).cost
