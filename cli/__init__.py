@@ -1,0 +1,107 @@
+"""What a person types: python zfs_sync.py [COMMAND] [--config FILE].
+
+Every command but `serve` and `demo` works on the store of this machine, whether the service runs or not, and shows
+what the API would answer to an admin.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cli import admin, check, demo, serve, views
+from cli.terminal import OpenWitness, Refusal
+from config import ConfigError
+from handlers.errors import Refused
+from store import AlreadyExists, Busy, NotFound, StoreError
+
+VERSION = "0.1.0"
+
+
+def main(arguments: Sequence[str], open_witness: OpenWitness) -> int:
+    """Run one command; its exit status: 0, 1 for what went wrong (3 from `status`), 2 for a wrong command line."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options, open_witness))
+    except (ConfigError, StoreError, Busy, NotFound, AlreadyExists, Refused, Refusal) as error:
+        print(f"zfs_sync: {error}", file=sys.stderr)
+        return int(options.trouble)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever reads the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False)
+    file_help = "the configuration file (default: ZFS_SYNC_CONFIG, else zfs_sync.yaml if it is there)"
+    shared.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help=file_help)
+    as_json = argparse.ArgumentParser(add_help=False, parents=[shared])
+    as_json.add_argument("--json", action="store_true", help="what the API answers, for scripts")
+    parser = argparse.ArgumentParser(prog="zfs_sync.py", description="The ZFS Sync witness.", parents=[shared])
+    parser.add_argument("--version", action="version", version=f"ZFS Sync {VERSION}")
+    parser.set_defaults(run=serve.serve, config=None, trouble=1)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    commands.add_parser("serve", parents=[shared], help="serve the API (the default)").set_defaults(run=serve.serve)
+    _add_demo(commands)
+    _add_views(commands, as_json)
+    _add_keys(commands, shared, as_json)
+    checking = commands.add_parser(
+        "check", parents=[shared], help="check the configuration and every file of the store"
+    )
+    checking.set_defaults(run=check.check)
+    return parser
+
+
+def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("demo", help="serve three systems of an example, from a folder that goes afterwards")
+    command.add_argument("--port", type=int, default=8000, help="where to listen on this machine (default: 8000)")
+    command.set_defaults(run=demo.demo)
+
+
+def _add_views(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", as_json: argparse.ArgumentParser
+) -> None:
+    what = "where every dataset stands on every system, the worst first"
+    exits = "Exit status, as monitoring plugins have it: 0 ok, 1 late, 2 conflict or error, 3 unknown."
+    command = commands.add_parser("status", parents=[as_json], help=what, description=f"Show {what}. {exits}")
+    command.add_argument("group", nargs="?", help="a sync group's name or id (default: all)")
+    command.set_defaults(run=views.status, trouble=3)
+    command = commands.add_parser("plan", parents=[as_json], help="what a group's systems should run next")
+    command.add_argument("group", help="a sync group's name or id")
+    command.add_argument("--system", metavar="HOST", help="only what this system should run")
+    command.add_argument("--script", action="store_true", help="a script of it to read, and to run there by hand")
+    command.set_defaults(run=views.plan)
+    command = commands.add_parser("systems", parents=[as_json], help="the systems, and when they were last heard from")
+    command.set_defaults(run=views.systems)
+    command = commands.add_parser("conflicts", parents=[as_json], help="what needs a decision, and the ways out")
+    command.add_argument("group", nargs="?", help="a sync group's name or id (default: all)")
+    command.set_defaults(run=views.conflicts)
+
+
+def _add_keys(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    shared: argparse.ArgumentParser,
+    as_json: argparse.ArgumentParser,
+) -> None:
+    keys = commands.add_parser("keys", help="API keys").add_subparsers(
+        title="commands", metavar="COMMAND", required=True
+    )
+    command = keys.add_parser("list", parents=[as_json], help="every key, without its secret")
+    command.set_defaults(run=admin.list_keys)
+    command = keys.add_parser("create", parents=[shared], help="make a key and print it, this once")
+    command.add_argument("role", choices=("admin", "agent", "viewer", "enroll"))
+    command.add_argument("--system", metavar="HOST", help="the system that an agent's key is for")
+    command.add_argument("--label", default="", help="what it is for, as a reminder")
+    command.set_defaults(run=admin.create_key)
+    command = keys.add_parser("rotate", parents=[shared], help="make a new key and print it; the old one ends later")
+    command.add_argument("key", metavar="ID|HOST", help="a key's id (what stands before its dot), or a system")
+    command.add_argument(
+        "--grace", type=int, metavar="SECONDS", help="how long the old one works (default: key_grace_s)"
+    )
+    command.set_defaults(run=admin.rotate_key)
+    command = keys.add_parser("revoke", parents=[shared], help="make a key, or all of a system's, worthless at once")
+    command.add_argument("key", metavar="ID|HOST", help="a key's id (what stands before its dot), or a system")
+    command.set_defaults(run=admin.revoke_key)

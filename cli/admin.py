@@ -1,0 +1,80 @@
+"""API keys from the terminal. A new key is all that is printed to stdout, so that a script can take it."""
+
+import argparse
+import sys
+
+from cli.terminal import OpenWitness, Refusal, ago, console, open_here, print_json, table
+from handlers import local
+from handlers.local import ask, system_named
+from handlers.request import Request
+from store import NotFound
+
+
+def list_keys(options: argparse.Namespace, open_witness: OpenWitness) -> int:
+    """Show every key without its secret."""
+    request = open_here(options, open_witness)
+    keys = local.list_keys(request)
+    if options.json:
+        print_json(keys)
+        return 0
+    made = table("id", "role", "system", "made", "ends", "label")
+    for key in keys:
+        ends = key["expires_at"]
+        made.add_row(
+            key["id"],
+            key["role"],
+            key["hostname"] or "-",
+            ago(key["created_at"].isoformat(), request.now),
+            f"{ends:%Y-%m-%d %H:%M} UTC" if ends else "-",
+            key["label"],
+        )
+    console().print(made)
+    return 0
+
+
+def create_key(options: argparse.Namespace, open_witness: OpenWitness) -> int:
+    """Make a key and print it."""
+    if (options.role == "agent") != (options.system is not None):
+        raise Refusal("an agent's key is for one system (--system HOST); the other roles have none")
+    request = open_here(options, open_witness)
+    system_id = system_named(request, options.system) if options.system else None
+    return _print_key(local.create_key(request, options.role, system_id, options.label))
+
+
+def rotate_key(options: argparse.Namespace, open_witness: OpenWitness) -> int:
+    """Make a new key in place of one, or of all that a system has, and print it."""
+    if options.grace is not None and options.grace < 0:
+        raise Refusal("--grace: expected seconds, 0 or more")
+    request = open_here(options, open_witness)
+    if _is_key(request, options.key):
+        return _print_key(local.rotate_key(request, options.key, options.grace))
+    query = {} if options.grace is None else {"grace_s": options.grace}
+    return _print_key(ask(request, "rotate_api_key", query, system_id=_system(request, options.key))["api_key"])
+
+
+def revoke_key(options: argparse.Namespace, open_witness: OpenWitness) -> int:
+    """Make a key, or all that a system has, worthless at once."""
+    request = open_here(options, open_witness)
+    if _is_key(request, options.key):
+        local.revoke_key(request, options.key)
+    else:
+        ask(request, "revoke_api_key", system_id=_system(request, options.key))
+    print(f"revoked: {options.key}", file=sys.stderr)
+    return 0
+
+
+def _is_key(request: Request, name: str) -> bool:
+    return any(key["id"] == name for key in local.list_keys(request))
+
+
+def _system(request: Request, name: str) -> str:
+    try:
+        return system_named(request, name)
+    except NotFound:
+        raise Refusal(f"'{name}' is neither a key's id nor a system") from None
+
+
+def _print_key(text: str) -> int:
+    print(text)
+    print("shown this once: keep it", file=sys.stderr)
+    return 0

@@ -1,0 +1,67 @@
+"""Is everything in order here: the configuration, the store, every file in it, and what refers to what."""
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+import config
+from cli.terminal import OpenWitness, require_owner
+from handlers.local import ask, request_here
+from handlers.request import Witness
+from store import LEASES, REGISTRY, Busy, Shard, StoreError
+
+KINDS = ("heartbeats", "inventories", "groups", "history", "events")
+
+
+def check(options: argparse.Namespace, open_witness: OpenWitness) -> int:
+    """Look at everything and say what is wrong; exit status 1 if anything is."""
+    settings = config.load(options.config)
+    print(f"configuration: {settings.file or 'no file, defaults and ZFS_SYNC_* variables'}")
+    require_owner(settings)
+    witness = open_witness(settings)
+    print(f"data folder: {settings.data_dir}")
+    problems = [*_files(witness), *_missing_files(settings)]
+    for note in [] if problems else _notes(witness):
+        print(f"note: {note}")
+    for problem in problems:
+        print(f"problem: {problem}")
+    print(f"{len(problems)} problems" if problems else "all is well")
+    return 1 if problems else 0
+
+
+def _files(witness: Witness) -> Iterator[str]:
+    """What cannot be read, written or understood in the store; says meanwhile how much there is."""
+    store = witness.store
+    try:
+        store.check()
+    except (Busy, StoreError) as error:
+        yield str(error)
+    shards: list[tuple[str, list[Shard[Any]]]] = [("registry", [REGISTRY]), ("leases", [LEASES])]
+    for kind, found in [*shards, *((kind, list(store.shards(kind))) for kind in KINDS)]:
+        counts: dict[str, int] = {}
+        for shard in found:
+            try:
+                view = store.read(shard)
+                view.decode_all()
+            except StoreError as error:
+                yield str(error)
+                continue
+            for name, kept in view.tables.items():
+                counts[name] = counts.get(name, 0) + len(kept)
+        print(f"{kind}: {', '.join(f'{count} {name}' for name, count in counts.items() if count) or 'nothing yet'}")
+
+
+def _missing_files(settings: config.Config) -> Iterator[str]:
+    for name in ("tls_cert", "tls_key"):
+        file = getattr(settings, name)
+        if file is not None and not file.is_file():
+            yield f"{name}: {file}: there is no such file"
+
+
+def _notes(witness: Witness) -> Iterator[str]:
+    """What is no mistake, and may still not be meant."""
+    request = request_here(witness)
+    for group in ask(request, "list_sync_groups", {"limit": 1000}):
+        for system in ask(request, "show_status", group_id=group["id"])["systems"]:
+            if system["expected"]:
+                yield f"group {group['name']}: {system['hostname']} has not registered yet"

@@ -1,0 +1,134 @@
+"""Serving the API with gunicorn, until somebody ends it."""
+
+import argparse
+import errno
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import config
+from cli.terminal import OpenWitness, Refusal, require_owner
+from handlers.local import first_keys
+from handlers.routes import make_app
+
+
+def serve(options: argparse.Namespace, open_witness: OpenWitness) -> int:
+    """Serve the API until SIGTERM or Ctrl-C."""
+    end_quietly()
+    settings = config.load(options.config)
+    require_owner(settings)
+    listener = listen(settings)
+    settings = replace(settings, port=listener.getsockname()[1])
+    set_up_logging(settings)
+    witness = open_witness(settings)
+    shown = first_keys(witness)
+    witness.store.drop_old_events(settings.event_days)
+    witness.store.drop_old_history(settings.history_days)
+    _greet(settings, shown)
+    run_gunicorn(settings, listener, lambda: make_app(open_witness(settings)))
+    return 0
+
+
+def end_quietly() -> None:
+    """Let SIGTERM and Ctrl-C end this process like a return: exit status 0, and clean up on the way."""
+
+    def end(signum: int, frame: object) -> None:
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+
+
+def listen(settings: config.Config) -> socket.socket:
+    """A socket that listens where the settings say. Raises Refusal before anything else has happened."""
+    for file in (settings.tls_cert, settings.tls_key):
+        if file is not None and not file.is_file():
+            raise Refusal(f"{file}: there is no such file, and TLS needs it")
+    place = f"{settings.host} port {settings.port}"
+    try:
+        (family, kind, protocol, _, address), *_ = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        way_out = "; set another port" if error.errno == errno.EADDRINUSE else ""
+        raise Refusal(f"cannot listen on {place}: {error.strerror}{way_out}") from error
+    return listener
+
+
+def address_of(settings: config.Config) -> str:
+    """Where the API is, as one types it."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"{'https' if settings.tls_cert else 'http'}://{host}:{settings.port}{settings.api_prefix}"
+
+
+def _greet(settings: config.Config, shown: Mapping[Any, str]) -> None:
+    address = address_of(settings)
+    print(f"ZFS Sync witness: {address}   data: {settings.data_dir}")
+    for role, key in shown.items():
+        print(f"{role + ' key':12}{key}   (shown this once)")
+    if shown:
+        print("Next, in another terminal, register a system:")
+        print(f"  curl -H 'X-API-Key: {shown.get('enroll', 'ENROLL-KEY')}' -H 'Content-Type: application/json' \\")
+        print(f'       -d \'{{"hostname": "nas"}}\' {address}/systems/register')
+    if settings.host not in ("127.0.0.1", "::1", "localhost") and not settings.tls_cert:
+        print(f"warning: keys travel in the clear: {settings.host} is not loopback, and there is no tls_cert")
+    sys.stdout.flush()
+
+
+def run_gunicorn(settings: config.Config, listener: socket.socket, load_app: Callable[[], Any]) -> None:
+    """Serve on a socket until a signal ends it, which raises SystemExit; each worker loads the app for itself."""
+    from gunicorn.app.base import BaseApplication
+
+    gunicorn_options = _gunicorn_options(settings, listener.detach())
+
+    class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+        def load_config(self) -> None:
+            for name, value in gunicorn_options.items():
+                self.cfg.set(name, value)
+
+        def load(self) -> Any:
+            return load_app()
+
+    Server().run()
+
+
+def _gunicorn_options(settings: config.Config, descriptor: int) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "bind": f"fd://{descriptor}",
+        "workers": settings.workers,
+        "threads": settings.threads,
+        "worker_class": "gthread",
+        "keepalive": 30,
+        "loglevel": "warning",
+        "control_socket_disable": True,
+    }
+    if Path("/dev/shm").is_dir():  # noqa: S108  # gunicorn's heartbeat file: a disk would make it block
+        options["worker_tmp_dir"] = "/dev/shm"  # noqa: S108
+    if settings.tls_cert:
+        options |= {"certfile": str(settings.tls_cert), "keyfile": str(settings.tls_key)}
+    return options
+
+
+def set_up_logging(settings: config.Config) -> None:
+    """Log lines to stderr or to a rotated file, as text or JSON."""
+    handler: logging.Handler = logging.StreamHandler()
+    if settings.log_file is not None:
+        from concurrent_log_handler import ConcurrentRotatingFileHandler
+
+        handler = ConcurrentRotatingFileHandler(settings.log_file, "a", 10 * 2**20, 5)
+    if settings.log_format == "json":
+        from pythonjsonlogger.json import JsonFormatter
+
+        handler.setFormatter(JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=settings.log_level, handlers=[handler])

@@ -1,0 +1,102 @@
+"""What the commands share: the witness opened here, tables, and times and sizes in words."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+import config
+from handlers.local import request_here
+from handlers.request import Request, Witness
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+OpenWitness = Callable[[config.Config], Witness]
+
+WIDTH = 200  # of what goes into a file or a pipe: nothing is wrapped there
+
+
+class Refusal(Exception):
+    """What cannot be done, said to whoever asked for it."""
+
+
+def open_here(options: argparse.Namespace, open_witness: OpenWitness) -> Request:
+    """A request to the witness of this machine, by the person who sits there."""
+    settings = config.load(options.config)
+    require_owner(settings)
+    return request_here(open_witness(settings))
+
+
+def require_owner(settings: config.Config) -> None:
+    """Raise Refusal for a data folder of somebody else's: the service could not read what root writes into it."""
+    if not hasattr(os, "geteuid") or not settings.data_dir.exists():
+        return
+    owner = settings.data_dir.stat().st_uid
+    if owner != os.geteuid():
+        raise Refusal(
+            f"{settings.data_dir} belongs to {_user(owner)}: run this as that user (sudo -u {_user(owner)} ...)"
+        )
+
+
+def _user(uid: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
+
+
+def console() -> "Console":
+    """Where tables are printed: as wide as the terminal, without colours where there is none."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else WIDTH
+    return Console(width=width, markup=False, highlight=False, emoji=False, soft_wrap=False)
+
+
+def table(*headings: str) -> "Table":
+    """An empty table without lines, so that it can be copied and cut."""
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    for heading in headings:
+        made.add_column(heading, overflow="fold")
+    return made
+
+
+def print_json(value: Any) -> None:
+    """A value as JSON that is pleasant to read."""
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def span(seconds: float) -> str:
+    """A time in words: 45 s, 12 min, 5 h, 3 days."""
+    for unit, length, until in (("s", 1, 90), ("min", 60, 90 * 60), ("h", 3600, 48 * 3600)):
+        if seconds < until:
+            return f"{int(seconds) // length} {unit}"
+    return f"{int(seconds) // 86400} days"
+
+
+def ago(moment: str | None, now: datetime) -> str:
+    """How long ago a moment of the API's was."""
+    if moment is None:
+        return "never"
+    seconds = (now - datetime.fromisoformat(moment).astimezone(UTC)).total_seconds()
+    return f"{span(max(0, seconds))} ago"
+
+
+def size(number: int | None) -> str:
+    """Bytes in words: 640 GB."""
+    if number is None:
+        return "unknown"
+    units = ("B", "kB", "MB", "GB", "TB", "PB")
+    power = next((power for power in range(len(units)) if number < 1000 ** (power + 1)), len(units) - 1)
+    amount = number / 1000**power
+    return f"{amount:.0f} {units[power]}" if power == 0 or amount >= 10 else f"{amount:.1f} {units[power]}"
