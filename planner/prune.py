@@ -9,6 +9,7 @@ needed, and what is known by its name only is never judged by it.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from planner.credits import apply_credits
 from planner.globs import selects
 from planner.histories import History, history, is_certain
 from planner.model import Member, Plan, Policy, Snapshot, Step, Verdict, Work
@@ -72,10 +73,10 @@ class _Case:
 def prunable(policy: Policy, members: Sequence[Member], work: Work, plan: Plan, now: float) -> tuple[Verdict, ...]:
     """A verdict on every snapshot of the group's datasets: by system as configured, dataset, oldest first.
 
-    `members` have their finished steps credited; `plan` is the group's plan for them.
+    `plan` is the group's plan for the same members and work.
     """
     places = {system: place for place, system in enumerate(policy.order)}
-    ordered = sorted(members, key=lambda m: (places.get(m.system_id, len(places)), m.system_id))
+    ordered = sorted(apply_credits(members, work), key=lambda m: (places.get(m.system_id, len(places)), m.system_id))
     steps: dict[str, list[Step]] = {}
     for step in plan.steps:
         steps.setdefault(step.path, []).append(step)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from planner.credits import apply_credits
 from planner.encryption import Form, Unfit, form_for_new, form_for_replica
 from planner.globs import selects
 from planner.histories import (
@@ -122,8 +123,14 @@ def resolution_steps(
 ) -> tuple[tuple[Step, ...], tuple[Skip, ...]]:
     """What is left to do for a decision, in order, and what can't be done now and why. Both empty: it is resolved.
 
-    `members` have their finished steps credited: each step goes as it is done, and the others stay as they are.
+    With the work's credits, each step goes as it is done, and the others stay as they are.
     """
+    return _what_is_left(decision, policy, apply_credits(members, work), work)
+
+
+def _what_is_left(
+    decision: Decision, policy: Policy, members: Sequence[Member], work: Work
+) -> tuple[tuple[Step, ...], tuple[Skip, ...]]:
     by_id = {member.system_id: member for member in members}
     winner = by_id.get(decision.winner or "")
     if winner is None:
@@ -160,7 +167,7 @@ def _waits(case: Case, members: Sequence[Member], work: Work) -> str | None:
         if other.path == case.path or not case.path.startswith(above):
             continue
         loses_too = any(loser.system_id == case.target.system_id for loser in other.losers)
-        if loses_too and any(resolution_steps(other, case.policy, members, work)):
+        if loses_too and any(_what_is_left(other, case.policy, members, work)):
             return f"the conflict of {other.path or 'the root'}, which lies above it, is resolved first"
     return None
 

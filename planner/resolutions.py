@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from planner.credits import apply_credits
 from planner.histories import FastForward, Relation, Unclear, history, is_certain
 from planner.model import Conflict, Decision, Loser, Member, Option, Policy, Replica, Snapshot, Step, Strategy, Work
 from planner.paths import dataset_of
@@ -36,10 +37,8 @@ def choose(
     members: Sequence[Member],
     work: Work,
 ) -> Option:
-    """What one strategy would do; `refused` says why it can't. `winner`, a system_id, counts for manual only.
-
-    `members` have their finished steps credited.
-    """
+    """What one strategy would do; `refused` says why it can't. `winner`, a system_id, counts for manual only."""
+    members, work = apply_credits(members, work), replace(work, credits=())
     holders = _holders(conflict.path, policy, members)
     if strategy == "ignore":
         return _option(strategy, cost="Nothing is done, and nothing is said about it until the evidence changes.")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from planner.model import (
     Bookmark,
+    Credit,
     Decision,
     Gone,
     Guard,
@@ -209,6 +210,14 @@ def test_clones_keep_their_origin() -> None:
     assert the(judge([cloned, other]), "A", "s2").reason == "tank/clone is a clone of it"
     away = replace(one, absent={"tank/clone": clone})
     assert droppable(judge([away, other])) == "A 1 3, B 1 2 3"
+
+
+def test_what_arrived_since_the_last_report_counts() -> None:
+    those = members("A: 1 2 3  B: 1")
+    three = (Snapshot("s2", "2"), Snapshot("s3", "3"))
+    sync = step("sync", target="B", base=Snapshot("s1", "1"), end=three[-1], delivers=three)
+    assert droppable(judge(those, work=Work(credits=(Credit(sync, three, NOW + 1),)))) == "A 1 2, B 1"
+    assert droppable(judge(those, work=Work(credits=(Credit(sync, three, NOW - 1),)))) == "nothing"
 
 
 # --- what the group wants ------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.credits import apply_credits
 from planner.model import (
     Bookmark,
     Credit,
@@ -54,6 +53,7 @@ def test_keep_sets_the_loser_aside_and_receives_the_increment_as_a_clone() -> No
     assert (rename.end.name, rename.expected_written) == ("X", 50)
     assert sync.origin == f"pool/root/data{ASIDE}@2"
     assert (sync.intermediates, [s.name for s in sync.delivers]) == (False, ["3"])
+    assert sync.expected_guids == (option.losers[0].base_guid,)
     assert [step.depends_on for step in option.steps] == [(), (rename.action_id,), (sync.action_id,)]
     assert not any(step.destructive for step in option.steps)
     assert (option.lost, option.lost_bytes, option.send_bytes) == ((), 0, 100)
@@ -91,6 +91,30 @@ def test_children_get_their_names_back() -> None:
     assert not any(name.startswith(f"pool/root/data{ASIDE}/") for name in hosts["B"].datasets)
     hosts["A"].snapshot("pool/root/data/c", "3")
     hosts["B"].receive("pool/root/data/c", hosts["A"].send("pool/root/data/c", "3", "@2"))  # and go on
+
+
+def test_children_of_the_root_get_their_names_back() -> None:
+    root = replace(CONFLICT, path="")
+    members = members_of(diverged())
+    for place in (0, 1):  # the roots have nothing in common
+        own = (Snapshot("1", f"7{place}", 1, 1, written=1),)
+        held = replace(members[place].replicas["pool/root"], snapshots=own, written=0)
+        members[place] = replace(members[place], replicas={**members[place].replicas, "pool/root": held})
+    option = choose(root, "manual", "A", False, POLICY, members, NO_WORK)
+    last = option.steps[-1]
+    assert (last.path, last.target_dataset, last.new_name) == ("data", f"pool/root{ASIDE}/data", "pool/root/data")
+
+
+def test_empty_snapshots_of_its_own_make_no_loser() -> None:
+    option = pick(diverged(own="xy"))
+    assert (option.losers, option.steps) == ((), ())
+
+
+def test_a_loser_that_left_the_group_is_left_alone() -> None:
+    hosts = diverged()
+    decision = decide(pick(hosts))
+    assert resolution_steps(decision, POLICY, members_of(hosts)[:1], NO_WORK) == ((), ())
+    assert resolution_steps(decision, POLICY, members_of(hosts)[1:], NO_WORK) == ((), ())
 
 
 def test_a_child_made_again_meanwhile_is_named_and_left() -> None:
@@ -260,6 +284,8 @@ def test_raw_streams_stay_raw() -> None:
     ]  # x is empty, and in the way all the same
     assert (option.steps[1].raw, option.steps[1].embedded) == (True, False)
     assert pick(diverged()).steps[1].embedded
+    plain = pick(diverged(), policy=replace(POLICY, raw="always")).steps[1]
+    assert (plain.raw, plain.embedded) == (True, False)
     unknown = choose(CONFLICT, "manual", "A", False, POLICY, encrypted(diverged(), None), NO_WORK)
     assert (unknown.steps, "report the column ivsetguid" in str(unknown.refused)) == ((), True)
 
@@ -394,106 +420,6 @@ def test_every_member_that_can_not_follow_the_winner_loses() -> None:
     assert fits(hosts, "B", "C")
 
 
-# --- discard -------------------------------------------------------------------------------------
-
-
-def test_discard_rolls_back_what_was_decided_and_no_more() -> None:
-    hosts = diverged(own="Xy", written=True)
-    option = pick(hosts, discard=True)
-    [rollback] = option.steps
-    assert (rollback.type, rollback.destructive, rollback.executor) == ("rollback", True, "B")
-    assert [s.name for s in option.lost] == ["X", "y"]
-    assert rollback.expected_guids == option.losers[0].removable_guids == tuple(s.guid for s in option.lost)
-    assert (option.lost_bytes, rollback.expected_written) == (150, 50)
-    follow(decide(option), POLICY, hosts)
-    assert fits(hosts)
-
-
-def test_discard_of_what_was_only_written() -> None:
-    hosts = diverged(own="", written=True)
-    option = pick(hosts, discard=True)
-    assert (option.lost, option.lost_bytes) == ((), 50)
-    follow(decide(option), POLICY, hosts)
-    assert fits(hosts)
-
-
-def change_write(hosts: Hosts) -> None:
-    hosts["B"].write("pool/root/data", 7)
-
-
-def change_snapshot(hosts: Hosts) -> None:
-    hosts["B"].snapshot("pool/root/data", "late")
-
-
-@pytest.mark.parametrize("change", [change_write, change_snapshot])
-def test_discard_stops_when_anything_was_added(change: Any) -> None:
-    hosts = diverged(written=True)
-    decision = decide(pick(hosts, discard=True))
-    change(hosts)
-    steps, [skip] = resolution_steps(decision, POLICY, members_of(hosts), NO_WORK)
-    assert (steps, "decide again" in skip.reason) == ((), True)
-
-
-@pytest.mark.parametrize("change", [change_write, change_snapshot])
-def test_keep_goes_on_when_anything_was_added(change: Any) -> None:
-    hosts = diverged(written=True)
-    decision = decide(pick(hosts))
-    change(hosts)
-    before = kept(hosts["B"])
-    follow(decision, POLICY, hosts)
-    assert before <= kept(hosts["B"])
-
-
-def test_discard_is_refused_where_nothing_is_common() -> None:
-    option = pick(unrelated(), discard=True)
-    assert (option.steps, "nothing to go back to" in str(option.refused)) == ((), True)
-
-
-def test_discard_is_refused_on_unknowns_holds_and_clones() -> None:
-    hosts = diverged()
-    [one, other] = members_of(hosts)
-
-    def refusal(**fields: Any) -> str:
-        held = other.replicas["pool/root/data"]
-        last = replace(held.snapshots[-1], **{k: v for k, v in fields.items() if k != "row"})
-        changed = replace(held, snapshots=(*held.snapshots[:-1], last), **fields.get("row", {}))
-        found = replace(other, replicas={**other.replicas, "pool/root/data": changed})
-        return str(choose(CONFLICT, "manual", "A", True, POLICY, [one, found], NO_WORK).refused)
-
-    assert "report the column written" in refusal(row={"written": None})
-    assert "report the column userrefs" in refusal(userrefs=None)
-    assert "without its guid" in refusal(guid="", by_name=True)
-    assert refusal() == "None"
-    hosts["B"].hold("pool/root/data", "X", "tag")
-    assert "has holds" in str(pick(hosts, discard=True).refused)
-    hosts["B"].release("pool/root/data", "X", "tag")
-    hosts["B"].datasets["pool/clone"] = replace(
-        hosts["B"].dataset("pool/root"), name="pool/clone", origin="pool/root/data@X"
-    )
-    assert "has a clone" in str(pick(hosts, discard=True).refused)
-
-
-def test_unknown_sizes_make_an_unknown_loss() -> None:
-    [one, other] = members_of(diverged())
-    held = other.replicas["pool/root/data"]
-    unknown = replace(held, snapshots=tuple(replace(s, written=None) for s in held.snapshots), written=1)
-    found = replace(other, replicas={**other.replicas, "pool/root/data": unknown})
-    option = choose(CONFLICT, "manual", "A", True, POLICY, [one, found], NO_WORK)
-    assert (option.lost_bytes, option.refused) == (None, None)
-    assert "an unknown number of bytes" in option.cost
-
-
-def test_a_partial_receive_is_dropped_before_a_rollback() -> None:
-    hosts = diverged(own="", written=False)
-    with pytest.raises(Exception, match="Partially received"):
-        hosts["B"].receive("pool/root/data", hosts["A"].send("pool/root/data", "3", "@2").cut(0), resumable=True)
-    hosts["B"].write("pool/root/data", 5)
-    option = pick(hosts, discard=True)
-    assert [step.type for step in option.steps] == ["abort_receive", "rollback"]
-    follow(decide(option), POLICY, hosts)
-    assert fits(hosts)
-
-
 # --- properties ----------------------------------------------------------------------------------
 
 letters = st.text("XYxy", max_size=3).map(lambda text: "".join(dict.fromkeys(text)))
@@ -535,9 +461,7 @@ def test_one_run_does_it_all_and_credits_leave_the_rest(
         obey(left[0], hosts)
         credits.append(Credit(left[0], left[0].delivers, 2000.0 + len(credits)))
         left = left[1:]
-        steps, skips = resolution_steps(
-            decision, policy, apply_credits(reported, Work(credits=tuple(credits))), NO_WORK
-        )
+        steps, skips = resolution_steps(decision, policy, reported, Work(credits=tuple(credits)))
         assert ([step.action_id for step in steps], skips) == ([step.action_id for step in left], ())
         for again, first in zip(steps, left, strict=True):
             assert (again.end and again.end.guid, again.target_dataset) == (

@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 
 from planner.model import (
+    Credit,
     Member,
     Replica,
     Snapshot,
     Strategy,
+    Work,
 )
 from planner.resolutions import choose, options
 from tests.conflict_world import ASIDE, CONFLICT, NO_WORK, POLICY, a_host, diverged, members_of, pick, unrelated
@@ -80,6 +82,14 @@ def test_a_person_names_a_winner_that_can_win() -> None:
     refused = pick({**hosts, "C": a_host("C")}, winner="C")
     assert (refused.winner, refused.refused) == ("C", "hostC has no snapshot of it that could win")
     assert pick(hosts, winner="nobody").refused == "nobody has no snapshot of it that could win"
+
+
+def test_what_arrived_since_the_last_report_counts() -> None:
+    hosts = diverged()
+    rename = pick(hosts).steps[0]
+    work = Work(credits=(Credit(rename, (), 2000.0),))
+    option = choose(CONFLICT, "manual", "A", False, POLICY, members_of(hosts), work)
+    assert (option.losers, "nothing to resolve" in str(option.refused)) == ((), True)
 
 
 def test_options_show_every_strategy_once() -> None:
