@@ -84,6 +84,16 @@ def test_a_person_names_a_winner_that_can_win() -> None:
     assert pick(hosts, winner="nobody").refused == "nobody has no snapshot of it that could win"
 
 
+def test_what_is_sent_may_be_unknown() -> None:
+    [one, other] = members_of(diverged())
+    held = one.replicas["pool/root/data"]
+    unknown = replace(held, snapshots=tuple(replace(s, written=None) for s in held.snapshots))
+    found = replace(one, replicas={**one.replicas, "pool/root/data": unknown})
+    option = choose(CONFLICT, "manual", "A", False, POLICY, [found, other], NO_WORK)
+    assert (option.send_bytes, option.refused) == (None, None)
+    assert "sends an unknown number of bytes" in option.cost
+
+
 def test_what_arrived_since_the_last_report_counts() -> None:
     hosts = diverged()
     rename = pick(hosts).steps[0]
@@ -119,6 +129,7 @@ def test_costs_are_said_in_words() -> None:
         "1 snapshot and 150 bytes of its own are lost for good (X)."
     )
     hosts["B"].bookmark("pool/root/data", "1", "early")
+    hosts["B"].bookmark("pool/root/data", "2", "base")
     assert "ookmark" not in pick(hosts, discard=True).cost
     hosts["B"].bookmark("pool/root/data", "X", "late")
     assert pick(hosts, discard=True).cost.endswith("(X). Bookmarks made since then go too.")
