@@ -51,24 +51,29 @@ def _follow_hub(scene: Scene, path: str) -> Course | Leaderless:
 
 
 def _follow_any(scene: Scene, path: str) -> Course | Leaderless:
-    """The member whom all others can follow; of several, the one with the newest snapshot, then as configured."""
-    able = [s for s in scene.sites if path in s.histories and not s.barred(path)]
-    holders = sorted((s for s in able if s.histories[path].snapshots), key=lambda site: _newest_first(site, path))
+    """The member whom all others can follow; of several, the one with the newest snapshot, then as configured.
+
+    One that is away may lead, since others can bring what it had. It does not count where that leaves nobody.
+    """
+    known = [site for site in scene.sites if path in site.histories and site.histories[path].snapshots]
+    known.sort(key=lambda site: _newest_first(site, path))
+    here = [site for site in known if not site.barred(path)]
+    for holders in (known, here):
+        leader = _whom_all_follow(scene, path, holders)
+        if leader is not None:
+            return Course(path, leader, leader.histories[path])
+    holders = here or known
     if not holders:
-        barred = (site.barred(path) for site in scene.sites if path in site.histories)
-        return Leaderless(path, next((reason for reason in barred if reason is not None), ""))
-    leader = _whom_all_follow(scene, path, holders)
-    if leader is not None:
-        return Course(path, leader, leader.histories[path])
+        return Leaderless(path, "")
     related, *others = _related(path, holders)
     contested = None
     if others:
         hosts = ", ".join(site.host for site in holders)
         contested = f"the histories of {path or 'the root'} on {hosts} have nothing in common: see the conflict"
     leader = _whom_all_follow(scene, path, related)
-    if leader is not None:
-        return Course(path, leader, leader.histories[path], diverged=len(related) == 1, contested=contested)
-    return Course(path, related[0], related[0].histories[path], diverged=True, contested=contested)
+    lonely = leader is None or len(related) == 1
+    leader = leader or related[0]
+    return Course(path, leader, leader.histories[path], diverged=lonely, contested=contested)
 
 
 def _newest_first(site: Site, path: str) -> tuple[int, int]:

@@ -62,6 +62,11 @@ class Outcome:
         return None
 
     @property
+    def is_partial(self) -> bool:
+        """Whether the dataset is only the beginning of a full stream that broke off: it may go again."""
+        return self.held is not None and bool(self.held.replica.resume_token) and not self.held.snapshots
+
+    @property
     def held(self) -> History | None:
         """What this member has of the dataset."""
         return self.site.histories.get(self.path)
@@ -245,7 +250,9 @@ def _with_one(scene: Scene, outcome: Outcome, step: Step) -> Outcome:
 
 
 def _can_continue(held: History | None, token: ResumeToken) -> bool:
-    if held is None or held.get(token.to_guid) is None:
+    """Whether a member has what the token names, by name and guid: `zfs send -t` looks for it under that name."""
+    end = held.get(token.to_guid) if held else None
+    if held is None or end is None or token.to_name != f"{held.replica.dataset}@{end.name}":
         return False
     return token.from_guid is None or held.find(token.from_guid) is not None
 
@@ -293,14 +300,14 @@ def _above(scene: Scene, outcome: Outcome, done: Done) -> _Above:
     missing: list[tuple[str, str]] = []
     after: str | None = None
     for name in ancestors(target.dataset(outcome.path)):
-        if name in target.existing:
-            continue
         path = path_of(target.member, name)
         above = done.get((path, target.id)) if path is not None else None
-        make = next((step for step in above.steps if step.type == "create"), None) if above else None
+        if name in target.existing and not (above and above.is_partial):
+            continue
+        make = next((step for step in above.steps if step.type in ("create", "resume")), None) if above else None
         if make is not None:
             after, missing = make.action_id, []
-        elif above is not None and (above.lack.newer or above.lack.later):
+        elif above is not None and (above.is_partial or above.lack.newer or above.lack.later):
             return _Above(waits=f"{target.dataset(outcome.path)} waits for {name}, which can't be received yet")
         else:
             missing.append((path or "", name))

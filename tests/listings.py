@@ -43,7 +43,9 @@ def replicas_of(listing: str, columns: Sequence[str] = COLUMNS) -> dict[str, Rep
         elif "#" in name:
             dataset, _, mark = name.partition("#")
             bookmarks.setdefault(dataset, []).append(
-                Bookmark(mark, row["guid"] or "", _number(row, "createtxg"), _number(row, "creation"))
+                Bookmark(
+                    mark, row["guid"] or "", _number(row, "createtxg"), _number(row, "creation"), row.get("ivsetguid")
+                )
             )
         else:
             datasets[name] = {
