@@ -12,11 +12,11 @@ from urllib.parse import quote
 import bottle
 
 from handlers import sync_groups
-from handlers.auth import caller_of, client_address, require_allowed
+from handlers.auth import caller_of, client_address, may_come_without_key, require_allowed
 from handlers.bodies import NoQuery
 from handlers.errors import Refused, error_body, refusal_of
 from handlers.events import record_refusal
-from handlers.request import ANYONE, Answer, Caller, Endpoint, Request, Witness
+from handlers.request import Answer, Caller, Endpoint, Request, Witness
 from handlers.wire import (
     decode_json,
     decode_query,
@@ -128,7 +128,7 @@ def _answer(
     caller = Caller()
     request = Request(witness=witness, caller=caller, now=now, id=request_id, address=address, headers=headers)
     try:
-        if endpoint.callers is not ANYONE:
+        if not may_come_without_key(witness.config, endpoint.callers, headers):
             caller = caller_of(witness.store, witness.config, headers, address, now)
             environ[CALLER] = caller.key_id
             request = replace(request, caller=caller)

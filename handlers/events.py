@@ -1,5 +1,6 @@
 """The audit trail: who did what, from where, when."""
 
+import secrets
 from typing import Any
 
 from handlers.bodies import EventQuery
@@ -45,7 +46,7 @@ def record(
     caller = request.caller
     request.store.add_event(
         Event(
-            id=f"{request.now:%Y%m%dT%H%M%S.%f}-{request.id[:8]}-{what}",
+            id=f"{request.now:%Y%m%dT%H%M%S.%f}-{secrets.token_hex(6)}",
             at=request.now,
             what=what,
             who=caller.key_id,

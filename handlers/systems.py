@@ -14,7 +14,7 @@ from handlers.events import record
 from handlers.pages import paginated
 from handlers.request import Answer, Request
 from handlers.wire import require_match
-from store import REGISTRY, AlreadyExists, Store, heartbeat_of, inventory_of
+from store import LEASES, REGISTRY, AlreadyExists, Store, heartbeat_of, inventory_of
 from store.documents import Heartbeat, System
 
 
@@ -30,10 +30,10 @@ def register_system(request: Request, body: SystemBody) -> Answer:
     )
     key, text = make_key(request.store, "agent", request.now, length=config.api_key_length, system_id=system.id)
     with request.store.transaction(REGISTRY) as tx:
-        _require_free(tx[REGISTRY].systems, system.hostname)
+        _require_free(tx[REGISTRY].systems, system.hostname, system.id)
         tx[REGISTRY].systems.put(system)
         tx[REGISTRY].keys.put(key)
-    record(request, "system.registered", subject=system.hostname, system_id=system.id)
+        record(request, "system.registered", subject=system.hostname, system_id=system.id)
     shown = {**present_system(request, system), "api_key": text}
     return Answer(shown, status=201, headers={"Location": f"{config.api_prefix}/systems/{system.id}"})
 
@@ -51,13 +51,13 @@ def show_system(request: Request, system_id: str) -> dict[str, Any]:
 
 def change_system(request: Request, system_id: str, body: SystemChanges) -> dict[str, Any]:
     """Change the fields given (metadata as a whole) and leave the others."""
-    changes = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not msgspec.UNSET}
+    given = {name: getattr(body, name) for name in SystemBody.__struct_fields__}
+    changes = {name: value for name, value in given.items() if value is not msgspec.UNSET}
     with request.store.transaction(REGISTRY) as tx:
         systems = tx[REGISTRY].systems
         before = systems.get(system_id)
         require_match(request, present_system(request, before))
-        if changes.get("hostname", before.hostname) != before.hostname:
-            _require_free(systems, changes["hostname"])
+        _require_free(systems, changes.get("hostname", before.hostname), system_id)
         changed = {name for name, value in changes.items() if value != getattr(before, name)}
         after = msgspec.structs.replace(before, **changes, updated_at=request.now) if changed else before
         if changed:
@@ -70,7 +70,7 @@ def change_system(request: Request, system_id: str, body: SystemChanges) -> dict
 def forget_system(request: Request, system_id: str) -> Answer:
     """Delete a system with its keys and inventory, and take it out of its groups. A hub is a conflict."""
     store = request.store
-    with store.transaction(REGISTRY) as tx:
+    with store.transaction(REGISTRY, LEASES) as tx:
         registry = tx[REGISTRY]
         system = registry.systems.get(system_id)
         for group in sync_groups.all_groups(request):
@@ -82,10 +82,21 @@ def forget_system(request: Request, system_id: str) -> Answer:
         for key in registry.keys.find(system_id=system_id):
             registry.keys.remove(key.id)
         registry.systems.remove(system_id)
+        _forget_work(tx[LEASES], system_id)
     for shard in (heartbeat_of(system_id), inventory_of(system_id), *store.history_segments(system_id)):
         store.remove(shard)
     record(request, "system.deleted", subject=system.hostname, system_id=system_id)
     return Answer(status=204)
+
+
+def _forget_work(view: Any, system_id: str) -> None:
+    """Drop what is under way, done and failed on a system that is no more."""
+    for lease in view.leases.all():
+        if system_id in (lease.executor_system_id, lease.source_system_id, lease.target_system_id):
+            view.leases.remove(lease.id)
+    for table in (view.credits, view.failures):
+        for each in table.find(target_system_id=system_id):
+            table.remove(each.id)
 
 
 def report_heartbeat(request: Request, system_id: str, body: HeartbeatBody) -> Answer:
@@ -173,7 +184,7 @@ def rotate_api_key(request: Request, system_id: str, query: GraceQuery) -> dict[
             else:
                 keys.put(msgspec.structs.replace(old, expires_at=end))
         keys.put(key)
-    record(request, "key.rotated", subject=system.hostname, system_id=system_id, key=key.id)
+        record(request, "key.rotated", subject=system.hostname, system_id=system_id, key=key.id)
     return {"system_id": system_id, "api_key": text, "old_key_valid_until": request.now + grace}
 
 
@@ -228,10 +239,10 @@ def connectivity(request: Request, seen_at: datetime | None) -> str:
     return "online" if silent_s <= request.config.heartbeat_timeout_s else "offline"
 
 
-def _require_free(systems: Any, hostname: str) -> None:
+def _require_free(systems: Any, hostname: str, system_id: str) -> None:
     wanted = hostname.lower()
     for other in systems.all():
-        if other.hostname.lower() == wanted:
+        if other.hostname.lower() == wanted and other.id != system_id:
             raise AlreadyExists(
                 f"a system '{other.hostname}' is registered already ({other.id}); if its key is lost, "
                 f"an admin makes a new one with POST /systems/{other.id}/api-key/rotate"

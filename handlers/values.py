@@ -38,11 +38,10 @@ def moment(value: object, loc: str) -> int | None:
     """A creation time as Unix seconds, from those or from RFC 3339 with an offset. Raises Invalid."""
     if isinstance(value, str) and not value.isdecimal():
         try:
-            value = msgspec.convert(value, datetime)
+            at = msgspec.convert(value, datetime)
         except msgspec.ValidationError:
             raise Invalid.at(loc, f"'{value[:50]}' is neither Unix seconds nor a time in RFC 3339") from None
-    if isinstance(value, datetime):
-        value = int(with_offset(value, loc).timestamp())
+        value = int(with_offset(at, loc).timestamp())
     return number(value, loc, MAX_MOMENT)
 
 

@@ -1,15 +1,16 @@
 """A client for tests: the witness's API in the few calls that tests make all the time."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from webtest import TestApp
 
 from handlers.auth import ensure_first_keys, make_key
 from handlers.request import Witness
 from handlers.routes import make_app
-from store import REGISTRY
+from store import REGISTRY, heartbeat_of, inventory_of
 from store.documents import Role
 
 ADMIN = "admin.0123456789abcdef0123456789abcdef"
@@ -77,3 +78,13 @@ class Agent(Client):
     def report_file(self, name: str) -> Any:
         """Report one of the real listings, e.g. "nas"."""
         return self.report((LISTINGS / f"{name}.tsv").read_bytes())
+
+    def grow_silent(self, **ago: float) -> None:
+        """Move all that the system said into the past: hours=3."""
+        beats, inventory = heartbeat_of(self.id), inventory_of(self.id)
+        with self.witness.store.transaction(beats, inventory) as tx:
+            for table in (tx[beats].heartbeats, tx[inventory].reports):
+                for found in table.all():
+                    at = {name: getattr(found, name, None) for name in ("last_seen_at", "confirmed_at", "reported_at")}
+                    earlier = {name: moment - timedelta(**ago) for name, moment in at.items() if moment is not None}
+                    table.put(msgspec.structs.replace(found, **earlier))
