@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from config import GroupOptions
+from config import GroupName, GroupOptions
 
 Platform = Literal["linux", "freebsd", "illumos", "macos", "windows", "other"]
 Hostname = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\Z", max_length=253)]
@@ -38,7 +38,7 @@ class SystemBody(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
 
 
 class SystemChanges(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """The fields of a system to change; the others stay."""
+    """The fields of a system to change; the others stay. What GET shows beside is taken, and changes nothing."""
 
     hostname: Hostname | UnsetType = UNSET
     platform: Platform | UnsetType = UNSET
@@ -46,6 +46,11 @@ class SystemChanges(Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
     ssh_user: SshUser | UnsetType | None = UNSET
     ssh_port: Port | UnsetType = UNSET
     metadata: dict[str, Any] | UnsetType = UNSET
+    id: Any = UNSET
+    connectivity_status: Any = UNSET
+    last_seen: Any = UNSET
+    created_at: Any = UNSET
+    updated_at: Any = UNSET
 
 
 class HeartbeatBody(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -136,11 +141,22 @@ class MemberBody(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
 class GroupBody(GroupOptions, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """A sync group, whole: what is left out gets its default."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=100, pattern=r"\A[^\x00-\x1f/]+\Z")]
+    name: GroupName
     directional: bool | None = None  # None: true when there is a hub
     hub_system_id: Uuid | None = None
     system_ids: list[Uuid] = field(default_factory=list)
     members: dict[Uuid, MemberBody] = field(default_factory=dict)
+
+
+class GroupChanges(GroupBody, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """The fields of a sync group to change; the others stay. What GET shows beside is taken, and changes nothing."""
+
+    name: GroupName | UnsetType = UNSET  # type: ignore[assignment]  # all may be left out here
+    id: Any = UNSET
+    source: Any = UNSET
+    expected: Any = UNSET
+    created_at: Any = UNSET
+    updated_at: Any = UNSET
 
 
 class MembershipBody(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):

@@ -58,7 +58,7 @@ ENDPOINTS = (  # method, path, handler, callers, body, query
     Endpoint("POST", "/sync-groups", sync_groups.create_sync_group, ADMIN, b.GroupBody),
     Endpoint("GET", "/sync-groups", sync_groups.list_sync_groups, OWN_OR_VIEWER, query=b.Page),
     Endpoint("GET", "/sync-groups/<group_id>", sync_groups.show_sync_group, MEMBERS_OR_VIEWER),
-    Endpoint("PUT", "/sync-groups/<group_id>", sync_groups.replace_sync_group, ADMIN, b.GroupBody),
+    Endpoint("PUT", "/sync-groups/<group_id>", sync_groups.change_sync_group, ADMIN, b.GroupChanges),
     Endpoint("DELETE", "/sync-groups/<group_id>", sync_groups.delete_sync_group, ADMIN),
     Endpoint("POST", "/sync-groups/<group_id>/systems", sync_groups.add_group_system, ADMIN, b.MembershipBody),
     Endpoint("DELETE", "/sync-groups/<group_id>/systems/<system_id>", sync_groups.remove_group_system, ADMIN),

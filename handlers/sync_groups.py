@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from config import GroupOptions, GroupSettings
-from handlers.bodies import GroupBody, MembershipBody, Page
+from handlers.bodies import GroupBody, GroupChanges, MemberBody, MembershipBody, Page
 from handlers.errors import Conflicting, Invalid
 from handlers.events import record
 from handlers.pages import paginated
@@ -178,25 +178,37 @@ def show_sync_group(request: Request, group_id: str) -> dict[str, Any]:
     return present_group(request, get_group(request, group_id))
 
 
-def replace_sync_group(request: Request, group_id: str, body: GroupBody) -> dict[str, Any]:
-    """Replace a sync group's settings and members; what is left out gets its default."""
-    before = get_group(request, group_id)
-    _require_api_group(before)
-    spec = _spec_of(request, body)
+def change_sync_group(request: Request, group_id: str, body: GroupChanges) -> dict[str, Any]:
+    """Change the fields given (each as a whole) and leave the others."""
+    _require_api_group(request, get_group(request, group_id))
     with request.store.transaction(REGISTRY) as tx:
         groups = tx[REGISTRY].groups
         stored = groups.get(group_id)
-        require_match(request, present_group(request, before))
-        _require_free_name(request, groups, body.name, group_id)
-        groups.put(msgspec.structs.replace(stored, name=body.name, spec=spec, updated_at=request.now))
-    record(request, "group.changed", subject=body.name, sync_group_id=group_id)
+        require_match(request, present_group(request, get_group(request, group_id)))
+        whole = _changed_body(request, stored, body)
+        _require_free_name(request, groups, whole.name, group_id)
+        after = msgspec.structs.replace(stored, name=whole.name, spec=_spec_of(request, whole))
+        if after != stored:
+            groups.put(msgspec.structs.replace(after, updated_at=request.now))
+            record(request, "group.changed", subject=whole.name, sync_group_id=group_id)
     return present_group(request, get_group(request, group_id))
+
+
+def _changed_body(request: Request, stored: Group, body: GroupChanges) -> GroupBody:
+    """The group as it would be made anew with these changes."""
+    before = msgspec.convert({"name": stored.name, **stored.spec}, GroupBody)
+    given = msgspec.json.decode(request.raw, type=dict[str, Any])
+    changes = {name: getattr(body, name) for name in given if name in GroupBody.__struct_fields__}
+    if "system_ids" in changes and "members" not in changes:
+        members = {each: before.members.get(each, MemberBody()) for each in changes.pop("system_ids")}
+        changes["members"] = members
+    return msgspec.structs.replace(before, **changes)
 
 
 def delete_sync_group(request: Request, group_id: str) -> Answer:
     """Delete a sync group and what was decided in it. No snapshot is touched."""
     group = get_group(request, group_id)
-    _require_api_group(group)
+    _require_api_group(request, group)
     with request.store.transaction(REGISTRY) as tx:
         tx[REGISTRY].groups.remove(group_id)
     request.store.remove(group_records(group_id))
@@ -206,7 +218,7 @@ def delete_sync_group(request: Request, group_id: str) -> Answer:
 
 def add_group_system(request: Request, group_id: str, body: MembershipBody) -> dict[str, Any]:
     """Add a system to a sync group, or change its root."""
-    _require_api_group(get_group(request, group_id))
+    _require_api_group(request, get_group(request, group_id))
     if body.root is not None:
         legal_name(body.root, "root")
     with request.store.transaction(REGISTRY) as tx:
@@ -225,7 +237,7 @@ def add_group_system(request: Request, group_id: str, body: MembershipBody) -> d
 def remove_group_system(request: Request, group_id: str, system_id: str) -> Answer:
     """Take a system out of a sync group. The hub stays until another is named."""
     group = get_group(request, group_id)
-    _require_api_group(group)
+    _require_api_group(request, group)
     if group.hub_system_id == system_id:
         raise Conflicting(f"that system is the hub of '{group.name}': name another first")
     with request.store.transaction(REGISTRY) as tx:
@@ -240,12 +252,15 @@ def remove_group_system(request: Request, group_id: str, system_id: str) -> Answ
 def without_member(stored: Group, system_id: str, now: datetime) -> Group:
     """The group without one of its systems."""
     members = {each: member for each, member in stored.spec["members"].items() if each != system_id}
-    return msgspec.structs.replace(stored, spec={**stored.spec, "members": members}, updated_at=now)
+    paused = stored.spec["paused"]
+    paused = {**paused, "systems": [each for each in paused["systems"] if each != system_id]}
+    return msgspec.structs.replace(stored, spec={**stored.spec, "members": members, "paused": paused}, updated_at=now)
 
 
-def _require_api_group(group: SyncGroup) -> None:
+def _require_api_group(request: Request, group: SyncGroup) -> None:
     if group.source == "config":
-        raise Conflicting(f"the sync group '{group.name}' is written in zfs_sync.yaml: edit it there, under groups:")
+        file = request.config.file or "the environment (ZFS_SYNC_GROUPS)"
+        raise Conflicting(f"the sync group '{group.name}' is written in {file}: edit it there, under groups:")
 
 
 def _require_free_name(request: Request, groups: Any, name: str, group_id: str) -> None:
