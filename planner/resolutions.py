@@ -155,7 +155,7 @@ def _outcome(
         lost,
         lost_bytes,
         _send_bytes(steps),
-        " ".join(_cost(loser, winner, discard, steps, members) for loser in losers),
+        " ".join([*(_cost(loser, winner, discard, steps, members) for loser in losers), *_unsent(policy, winner)]),
         refused,
     )
 
@@ -245,6 +245,14 @@ def _cost(loser: Loser, winner: _Holder, discard: bool, steps: Sequence[Step], m
         where = f" at {replica.mountpoint}" if replica.mountpoint not in (None, "-", "none", "legacy") else ""
         words += f" It is mounted{where}: the new dataset is not, until you mount it."
     return words
+
+
+def _unsent(policy: Policy, winner: _Holder) -> list[str]:
+    """A warning that a spoke that wins over its hub would be in conflict again at once."""
+    if policy.hub is None or winner.member.system_id == policy.hub or not winner.replica.written:
+        return []
+    host, dataset = winner.member.hostname, winner.replica.dataset
+    return [f"What was written to {dataset} on {host} since its newest snapshot is not sent: take one there first."]
 
 
 def _later_bookmarks(replica: Replica, loser: Loser) -> bool:

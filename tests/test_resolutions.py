@@ -13,7 +13,7 @@ from planner.model import (
     Work,
 )
 from planner.resolutions import choose, options
-from tests.conflict_world import ASIDE, CONFLICT, NO_WORK, POLICY, a_host, diverged, members_of, pick, unrelated
+from tests.conflict_world import ASIDE, CONFLICT, HUB_A, NO_WORK, POLICY, a_host, diverged, members_of, pick, unrelated
 
 # --- who wins ------------------------------------------------------------------------------------
 
@@ -82,6 +82,16 @@ def test_a_person_names_a_winner_that_can_win() -> None:
     refused = pick({**hosts, "C": a_host("C")}, winner="C")
     assert (refused.winner, refused.refused) == ("C", "hostC has no snapshot of it that could win")
     assert pick(hosts, winner="nobody").refused == "nobody has no snapshot of it that could win"
+
+
+def test_a_spoke_that_wins_should_take_a_snapshot_first() -> None:
+    warning = "What was written to pool/root/data on hostB since its newest snapshot is not sent: take one there first."
+    assert pick(diverged(written=True), winner="B", policy=HUB_A).cost.endswith(warning)
+    assert warning not in pick(diverged(written=False), winner="B", policy=HUB_A).cost
+    assert warning not in pick(diverged(written=True), winner="B").cost
+    hosts = diverged()
+    hosts["A"].write("pool/root/data", 9)
+    assert "not sent" not in pick(hosts, policy=HUB_A).cost
 
 
 def test_what_is_sent_may_be_unknown() -> None:
