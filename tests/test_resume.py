@@ -1,5 +1,6 @@
 """Resume tokens, real ones and hostile ones."""
 
+import struct
 import zlib
 
 import pytest
@@ -103,6 +104,16 @@ def test_a_cut_list_is_no_token(form: str) -> None:
     packed = pack(PAIRS, form)
     for end in range(len(packed)):
         assert decode_resume_token(token_of(packed[:end])) is None, end
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_sizes_that_lead_back_or_nowhere_end(form: str) -> None:
+    packed = bytearray(pack(PAIRS, form))
+    order = "<" if form == "little" else ">"
+    second = 12 + struct.unpack_from(order + "i", packed, 12)[0]
+    for size in (12 - second, -1, 1, 19, 2**31 - 1):
+        struct.pack_into(order + "i", packed, second, size)
+        assert decode_resume_token(token_of(bytes(packed))) is None, size
 
 
 def test_a_bomb_is_not_unpacked() -> None:
