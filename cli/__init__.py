@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     as_json.add_argument("--json", action="store_true", help="what the API answers, for scripts")
     parser = argparse.ArgumentParser(prog="zfs_sync.py", description="The ZFS Sync witness.", parents=[shared])
     parser.add_argument("--version", action="version", version=f"ZFS Sync {VERSION}")
-    parser.set_defaults(run=serve.serve, config=None, trouble=1)
+    parser.set_defaults(run=serve.serve, trouble=1)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     commands.add_parser("serve", parents=[shared], help="serve the API (the default)").set_defaults(run=serve.serve)
     _add_demo(commands)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import config
-from cli.terminal import OpenWitness, require_owner
+from cli.terminal import OpenWitness, load_settings, require_owner
 from handlers.local import ask, request_here
 from handlers.request import Witness
 from store import LEASES, REGISTRY, Busy, Shard, StoreError
@@ -15,7 +15,7 @@ KINDS = ("heartbeats", "inventories", "groups", "history", "events")
 
 def check(options: argparse.Namespace, open_witness: OpenWitness) -> int:
     """Look at everything and say what is wrong; exit status 1 if anything is."""
-    settings = config.load(options.config)
+    settings = load_settings(options)
     print(f"configuration: {settings.file or 'no file, defaults and ZFS_SYNC_* variables'}")
     require_owner(settings)
     witness = open_witness(settings)

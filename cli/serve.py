@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import config
-from cli.terminal import OpenWitness, Refusal, require_owner
+from cli.terminal import OpenWitness, Refusal, load_settings
 from handlers.local import first_keys
 from handlers.routes import make_app
 
@@ -20,8 +20,7 @@ from handlers.routes import make_app
 def serve(options: argparse.Namespace, open_witness: OpenWitness) -> int:
     """Serve the API until SIGTERM or Ctrl-C."""
     end_quietly()
-    settings = config.load(options.config)
-    require_owner(settings)
+    settings = load_settings(options)
     listener = listen(settings)
     settings = replace(settings, port=listener.getsockname()[1])
     set_up_logging(settings)

@@ -28,20 +28,25 @@ class Refusal(Exception):
 
 def open_here(options: argparse.Namespace, open_witness: OpenWitness) -> Request:
     """A request to the witness of this machine, by the person who sits there."""
-    settings = config.load(options.config)
+    settings = load_settings(options)
     require_owner(settings)
     return request_here(open_witness(settings))
 
 
+def load_settings(options: argparse.Namespace) -> config.Config:
+    """The settings, from the file that --config names if it was given."""
+    return config.load(getattr(options, "config", None))
+
+
 def require_owner(settings: config.Config) -> None:
-    """Raise Refusal for a data folder of somebody else's: the service could not read what root writes into it."""
-    if not hasattr(os, "geteuid") or not settings.data_dir.exists():
+    """Raise Refusal to root where the store's files are another user's: the service could not read what root writes."""
+    folder = settings.data_dir
+    if not hasattr(os, "geteuid") or os.geteuid() != 0 or not folder.is_dir():
         return
-    owner = settings.data_dir.stat().st_uid
-    if owner != os.geteuid():
-        raise Refusal(
-            f"{settings.data_dir} belongs to {_user(owner)}: run this as that user (sudo -u {_user(owner)} ...)"
-        )
+    owners = sorted({entry.stat().st_uid for entry in folder.iterdir()})
+    if owners and 0 not in owners:
+        user = _user(owners[0])
+        raise Refusal(f"what lies in {folder} belongs to {user}: run this as that user (sudo -u {user} ...)")
 
 
 def _user(uid: int) -> str:

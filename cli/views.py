@@ -222,18 +222,22 @@ def conflicts(options: argparse.Namespace, open_witness: OpenWitness) -> int:
         return 0
     out = console()
     hostnames = {system["id"]: system["hostname"] for system in _systems(request)}
+    minor = [each for each in found if each["type"] == "missing" and each["severity"] == "low"]
     for conflict in sorted(found, key=lambda each: ("high", "medium", "low").index(each["severity"])):
-        for line in _conflict_lines(conflict, hostnames, request):
-            out.print(line, soft_wrap=True)
-        out.print()
-    if not found:
+        if conflict not in minor:
+            for line in _conflict_lines(conflict, hostnames, request):
+                out.print(line, soft_wrap=True)
+            out.print()
+    if len(minor) == len(found):
         out.print("no conflicts")
+    if minor:
+        out.print(f"{len(minor)} times snapshots are missing that need no decision: --json has them")
     return 0
 
 
 def _conflict_lines(conflict: Json, hostnames: dict[str, str], request: Request) -> Iterator[str]:
     where = ", ".join(hostnames.get(each, each) for each in conflict["systems"])
-    since = f", since {ago(conflict['detected_at'], request.now)}" if conflict["detected_at"] else ""
+    since = f", first seen {ago(conflict['detected_at'], request.now)}" if conflict["detected_at"] else ""
     yield f"{conflict['type']}: {conflict['group']}: {conflict['dataset'] or '(root)'} ({where})"
     yield f"  {conflict['severity']}, {conflict['status']}{since}, id {conflict['id']}"
     yield f"  {conflict['reason']}"

@@ -1,0 +1,271 @@
+"""The server as a process: how it starts, what it prints, and how it ends. Likewise the example."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import config
+from store import REGISTRY, history_of
+from store.documents import Event, GoneRow
+from tests.lab import CHECKOUT
+from zfs_sync import open_witness
+
+PROGRAM = (sys.executable, str(CHECKOUT / "zfs_sync.py"))
+ADDRESS = re.compile(r"(http://127\.0\.0\.1:\d+)/api/v1")
+KEY = re.compile(r"(\w+) key +(\S+)")
+
+
+class Server:
+    """A running server, and what it prints."""
+
+    def __init__(self, folder: Path, *arguments: str, **environ: str) -> None:
+        self.out = folder / "out"
+        self.err = folder / "err"
+        with self.out.open("w") as out, self.err.open("w") as err:
+            self.process = subprocess.Popen(
+                [*PROGRAM, *arguments],
+                cwd=folder,
+                env={**os.environ, "TMPDIR": str(folder), **environ},
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+        self.wait_until(lambda: ADDRESS.search(self.said))
+        self.wait_until(lambda: len(self.workers()) == 2)
+
+    @property
+    def said(self) -> str:
+        return self.out.read_text()
+
+    @property
+    def address(self) -> str:
+        found = ADDRESS.search(self.said)
+        assert found
+        return found[1]
+
+    def wait_until(self, happens: Callable[[], Any]) -> None:
+        for _ in range(400):
+            if happens():
+                return
+            assert self.process.poll() is None, self.said + self.err.read_text()
+            time.sleep(0.05)
+        raise AssertionError(self.said + self.err.read_text())
+
+    def workers(self) -> list[int]:
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in children.split()]
+
+    def get(self, path: str, key: str = "") -> Any:
+        request = urllib.request.Request(self.address + path, headers={"X-API-Key": key} if key else {})
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return json.load(response)
+
+    def end(self, signum: int, *, group: bool = False) -> int:
+        """Send a signal, as Ctrl-C does to the whole group if need be; the exit status."""
+        (os.killpg if group else os.kill)(self.process.pid, signum)
+        return self.process.wait(40)
+
+
+@contextmanager
+def serving(folder: Path, *arguments: str, **environ: str) -> Iterator[Server]:
+    server = Server(folder, *arguments, **environ)
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            os.killpg(server.process.pid, signal.SIGKILL)
+            server.process.wait()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "zfs_sync.yaml").write_text("port: 0\n")
+    return tmp_path
+
+
+def test_the_first_start_prints_keys_that_work_and_the_second_none(folder: Path) -> None:
+    with serving(folder) as server:
+        keys = {role: key for role, key in KEY.findall(server.said) if role != "API"}
+        assert set(keys) == {"admin", "enroll"}
+        assert server.get("/api/v1/systems", keys["admin"]) == []
+        assert server.end(signal.SIGTERM) == 0
+    with serving(folder) as server:
+        assert KEY.findall(server.said) == []
+        assert server.get("/api/v1/systems", keys["admin"]) == []
+        server.end(signal.SIGTERM)
+
+
+def test_no_key_is_seen_in_ps_and_none_is_logged(folder: Path) -> None:
+    secret = "0123456789abcdef-secret"
+    with serving(folder, ZFS_SYNC_ADMIN_KEY=f"admin.{secret}") as server:
+        (enroll,) = (key for role, key in KEY.findall(server.said) if role == "enroll")
+        server.get("/api/v1/systems", f"admin.{secret}")
+        for pid in (server.process.pid, *server.workers()):
+            line = Path(f"/proc/{pid}/cmdline").read_text()
+            assert "zfs_sync.py" in line
+            assert (secret in line, enroll in line) == (False, False)
+        server.end(signal.SIGTERM)
+        assert "GET /api/v1/systems 200" in server.err.read_text()
+        assert secret not in server.said + server.err.read_text()
+
+
+@pytest.mark.parametrize(("signum", "group"), [(signal.SIGTERM, False), (signal.SIGINT, True)])
+def test_a_signal_ends_it_cleanly_even_with_an_open_connection(folder: Path, signum: int, group: bool) -> None:
+    with serving(folder) as server, socket.create_connection(("127.0.0.1", int(server.address.split(":")[2]))) as held:
+        held.sendall(b"GET /health HTTP/1.1\r\nHost: witness\r\n\r\n")
+        assert held.recv(15) == b"HTTP/1.1 200 OK"
+        assert server.end(signum, group=group) == 0
+        assert "Traceback" not in server.err.read_text()
+        assert [line for line in server.err.read_text().splitlines() if " INFO " not in line] == []
+
+
+def open_files(pid: int) -> str:
+    found = []
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found.append(os.readlink(descriptor))
+    return "\n".join(found)
+
+
+def test_a_signal_while_it_starts_ends_it_cleanly_too(folder: Path) -> None:
+    environ = {**os.environ, "ZFS_SYNC_LOCK_TIMEOUT_S": "60"}
+    witness = open_witness(config.load(folder / "zfs_sync.yaml", {}))
+    with witness.store.transaction(REGISTRY), (folder / "err").open("w") as err:  # for which the first keys wait
+        process = subprocess.Popen(PROGRAM, cwd=folder, env=environ, stderr=err)
+        for _ in range(400):
+            if "/locks/registry" in open_files(process.pid):
+                break
+            time.sleep(0.05)
+        else:
+            raise AssertionError("it never waited for the lock")
+        process.terminate()
+        assert process.wait(20) == 0
+    assert (folder / "err").read_text() == ""
+
+
+def test_a_port_in_use_is_one_line_and_changes_nothing(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = subprocess.run(
+            PROGRAM,
+            cwd=folder,
+            env={**os.environ, "ZFS_SYNC_PORT": str(port)},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"zfs_sync: cannot listen on 127.0.0.1 port {port}: Address already in use; set another port\n"
+    )
+    assert not (folder / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ("host: 203.0.113.1", "cannot listen on 203.0.113.1 port 0: Cannot assign requested address\n"),
+        ("tls_cert: none.pem\ntls_key: none.pem", "none.pem: there is no such file, and TLS needs it\n"),
+    ],
+)
+def test_what_keeps_it_from_listening_is_one_line(folder: Path, settings: str, complaint: str) -> None:
+    (folder / "zfs_sync.yaml").write_text(f"port: 0\n{settings}\n")
+    done = subprocess.run(PROGRAM, cwd=folder, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"zfs_sync: \S*{re.escape(complaint)}", done.stderr)
+
+
+def test_two_workers_with_threads_answer_at_once_and_are_replaced(folder: Path) -> None:
+    with serving(folder, ZFS_SYNC_ADMIN_KEY="admin.0123456789abcdef") as server:
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: server.get("/api/v1/systems", "admin.0123456789abcdef"), range(64)))
+        assert answers == [[]] * 64
+        before = server.workers()
+        os.kill(before[0], signal.SIGKILL)
+        server.wait_until(lambda: len(set(server.workers()) - {before[0]}) == 2)
+        assert server.get("/health")["status"] == "ok"
+        assert server.end(signal.SIGTERM) == 0
+
+
+def test_a_start_forgets_what_is_older_than_the_settings_say(folder: Path) -> None:
+    with (folder / "zfs_sync.yaml").open("a") as file:
+        file.write("event_days: 10\nhistory_days: 5\n")
+    store = open_witness(config.load(folder / "zfs_sync.yaml", {})).store
+    now = datetime.now(UTC)
+    for days in (1, 7, 20):
+        at = now - timedelta(days=days)
+        store.add_event(Event(id=f"{days}", at=at, what="tried"))
+        shard = history_of("nas", f"{at:%Y-%m-%d}")
+        with store.transaction(shard) as tx:
+            tx[shard].gone.put(GoneRow(id=f"{days}", dataset="tank", at=at, rows=[]))
+    with serving(folder) as server:
+        assert [event.id for event in store.events() if event.what == "tried"] == ["1", "7"]
+        assert [shard.name[-10:] for shard in store.history_segments("nas")] == [f"{now - timedelta(days=1):%Y-%m-%d}"]
+        server.end(signal.SIGTERM)
+
+
+# --- the example ---------------------------------------------------------------------------------
+
+
+def demo_folders(folder: Path) -> list[Path]:
+    return list(folder.glob("zfs-sync-demo-*"))
+
+
+def test_the_example_serves_its_story_and_leaves_nothing_behind(folder: Path) -> None:
+    with serving(folder, "demo", "--port", "0") as server:
+        assert server.said.startswith("CRITICAL: backup: 1 in conflict, 2 late, 2 behind, 9 in sync; offsite: 5 late\n")
+        server.wait_until(lambda: "Ctrl-C ends it" in server.said)
+        lines = re.findall(r"^  curl .*", server.said, re.MULTILINE)
+        assert len(lines) == 4
+        for line in lines:
+            done = subprocess.run(f"{line} -sf", shell=True, capture_output=True, text=True, check=False)
+            assert (done.returncode, len(done.stdout) > 500) == (0, True), line
+        (command,) = re.findall(r"^  (\S+ \S+ conflicts .*)", server.said, re.MULTILINE)
+        done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+        assert done.stdout.startswith("diverged: backup: documents")
+        # a worker that goes takes nothing with it
+        first = server.workers()[0]
+        os.kill(first, signal.SIGTERM)
+        server.wait_until(lambda: first not in server.workers() and len(server.workers()) == 2)
+        assert len(demo_folders(folder)) == 1
+        assert server.get("/health/ready")["status"] == "ready"
+        assert server.end(signal.SIGINT, group=True) == 0
+        assert "Traceback" not in server.err.read_text()
+        assert demo_folders(folder) == []
+
+
+def test_an_example_that_cannot_start_leaves_nothing_behind(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        done = subprocess.run(
+            [*PROGRAM, "demo", "--port", str(other.getsockname()[1])],
+            env={**os.environ, "TMPDIR": str(folder)},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Address already in use" in done.stderr
+    assert demo_folders(folder) == []
+
+
+def test_the_example_does_not_look_at_the_settings_that_lie_here(folder: Path) -> None:
+    (folder / "zfs_sync.yaml").write_text("nonsense: true\n")
+    with serving(folder, "demo", "--port", "0", ZFS_SYNC_DATA_DIR=str(folder / "mine")) as server:
+        assert server.end(signal.SIGTERM) == 0
+    assert not (folder / "mine").exists()
