@@ -91,11 +91,15 @@ def consider(scene: Scene, course: Course, target: Site, hold: str | None, done:
     if lease is not None:
         return _in_progress(scene, course, outcome, lease, done)
     chosen = _held_back(scene, outcome, hold)
-    blocked = chosen or _blocked(course, outcome)
-    if blocked is not None:
-        return replace(outcome, reasons=(blocked,), by_choice=chosen is not None)
+    if chosen is not None:
+        return replace(outcome, reasons=(chosen,), by_choice=True)
+    if unfit is not None:
+        return replace(outcome, reasons=(unfit,))
     if token:
         return _continued(scene, course, outcome, token)
+    blocked = _blocked(course, outcome)
+    if blocked is not None:
+        return replace(outcome, reasons=(blocked,))
     return _brought(scene, course, outcome, done)
 
 
@@ -167,11 +171,8 @@ def _held_back(scene: Scene, outcome: Outcome, hold: str | None) -> str | None:
 
 
 def _blocked(course: Course, outcome: Outcome) -> str | None:
-    """Why nothing can be sent here now, whatever is lacking."""
+    """Why nothing can be sent here until a conflict is resolved."""
     target = outcome.site
-    unfit = target.unfit(outcome.path)
-    if unfit is not None:
-        return unfit
     if outcome.apart:
         return _apart_reason(course, outcome)
     if course.contested is not None and (outcome.held is None or not outcome.held.snapshots):
@@ -238,8 +239,9 @@ def _continued(scene: Scene, course: Course, outcome: Outcome, text: str) -> Out
         if not isinstance(relation, FastForward):
             return replace(outcome, reasons=(_why_not(course, replace(outcome, relation=relation)),))
     rest = _with_one(scene, outcome, resumption(scene, path, target, source, token, end))
-    if rest.failed:
-        return rest
+    blocked = _blocked(course, outcome)
+    if rest.failed or blocked is not None:
+        return replace(rest, reasons=(*rest.reasons, *([blocked] if blocked else [])))
     return _followed(scene, course, rest, source, token, end)
 
 

@@ -1,0 +1,449 @@
+"""What is not planned, or not now, and what is said instead."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from planner import plan_group
+from planner.model import Failure, Lease, Member, Plan, Policy, Replica, Step, Work
+from tests.pictures import DAY, NOW, draw, history_of, hub_policy, member_with, members_of, peers_policy, reasons
+from tests.tokens import encode_resume_token
+
+NO_WORK = Work()
+
+
+def plan(picture: str, work: Work = NO_WORK, **fields: Any) -> Plan:
+    return plan_group(hub_policy(**fields), members_of(picture), work, NOW)
+
+
+def status(plan: Plan, system_id: str, path: str = "data") -> str:
+    return next(cell.status for cell in plan.cells if (cell.path, cell.system_id) == (path, system_id))
+
+
+# --- members that take no part ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("picture", "steps", "reason", "shown"),
+    [
+        ("A: 1 2 B-: 1", "nothing", "the inventory of hostB is stale", "error"),
+        ("A: 1 2 B/: 1", "nothing", "the pool tank of hostB is not in its inventory", "error"),
+        ("A-: 1 2 B: 1", "nothing", "the inventory of hostA is stale", "out_of_sync"),
+        ("A/: 1 2 B: 1", "nothing", "the pool tank of hostA is not in its inventory", "out_of_sync"),
+        ("A: 1 2 B-: 1 2", "nothing", "the inventory of hostB is stale", "error"),
+    ],
+)
+def test_a_member_that_is_away_is_neither_source_nor_target(picture: str, steps: str, reason: str, shown: str) -> None:
+    made = plan(picture)
+    assert draw(made) == steps
+    assert reason in reasons(made, "B")
+    assert status(made, "B") == shown
+
+
+def test_a_digest_that_confirms_an_inventory_makes_it_fresh() -> None:
+    away, replica = members_of("A: 1 2 B-: 1")
+    assert draw(plan_group(hub_policy(), [away, replace(replica, confirmed_at=NOW)], NO_WORK, NOW)) == "B 1-2"
+
+
+def test_the_group_says_when_an_inventory_is_stale() -> None:
+    assert draw(plan("A: 1 2 B-: 1", stale_after_s=11 * DAY)) == "B 1-2"
+
+
+def test_a_member_that_never_reported_is_named() -> None:
+    hub, replica = members_of("A: 1 2 B:")
+    expected = replace(replica, replicas={}, reported_at=None, confirmed_at=None, last_seen_at=None)
+    made = plan_group(hub_policy(), [hub, expected], NO_WORK, NOW)
+    assert made.steps == ()
+    assert reasons(made, "B") == "hostB has not reported its datasets yet"
+    assert status(made, "B") == "out_of_sync"
+    made = plan_group(hub_policy(), [expected], NO_WORK, NOW)
+    assert [(skip.path, skip.dataset, skip.target) for skip in made.skips] == [("", "tank", "B")]
+
+
+def test_a_pool_that_is_not_imported_orphans_nothing() -> None:
+    hub, replica = members_of("A: 1 2 B: 1")
+    unplugged = replace(hub, replicas={})
+    made = plan_group(hub_policy(), [unplugged, replica], NO_WORK, NOW)
+    assert (made.steps, made.conflicts) == ((), ())
+    assert "the pool tank of hostA is not in its inventory" in reasons(made, "B")
+    emptied = replace(hub, replicas={"tank": Replica("tank", written=0)})
+    made = plan_group(hub_policy(), [emptied, replica], NO_WORK, NOW)
+    assert [conflict.type for conflict in made.conflicts] == ["orphaned"]
+
+
+def test_without_a_root_each_dataset_has_its_own_pool() -> None:
+    one = Member("A", "hostA", None, _by_name(history_of("1 2", "usb/data"), history_of("1", "tank/x")), {}, NOW, NOW)
+    other = replace(one, system_id="B", hostname="hostB", replicas=_by_name(history_of("1", "tank/x")))
+    made = plan_group(hub_policy(), [one, other], NO_WORK, NOW)
+    assert "the pool usb of hostB is not in its inventory" in reasons(made, "B")
+    assert made.steps == ()
+
+
+def _by_name(*replicas: Replica | None) -> dict[str, Replica]:
+    return {replica.dataset: replica for replica in replicas if replica is not None}
+
+
+# --- what somebody wants to wait -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"enabled": False}, "the group group is disabled"),
+        ({"paused_systems": frozenset("B")}, "hostB is paused in this group"),
+        ({"paused_datasets": ("da*",)}, "tank/data is paused in this group"),
+        ({"window_open": False}, "the group's transfer window is closed"),
+    ],
+)
+def test_what_is_held_back_says_so(fields: dict[str, Any], reason: str) -> None:
+    made = plan("A: 1 2 B: 1", **fields)
+    assert made.steps == ()
+    assert reasons(made, "B") == reason
+    assert status(made, "B") == "out_of_sync"
+    assert [(c.type, c.severity) for c in made.conflicts] == [("missing", "low")]
+
+
+def test_a_paused_hub_sends_nothing_and_others_may() -> None:
+    made = plan("A: 1 2 3 B: 1 C: 1 2", paused_systems=frozenset("A"))
+    assert draw(made) == "B 1-2 via C"
+
+
+def test_a_disabled_group_says_so_when_all_is_well_too() -> None:
+    made = plan("A: 1 B: 1", enabled=False)
+    assert {skip.target: skip.reason for skip in made.skips} == dict.fromkeys("AB", "the group group is disabled")
+
+
+def test_a_closed_window_holds_back_nothing_that_has_arrived() -> None:
+    assert plan("A: 1 2 B: 1 2", window_open=False).skips == ()
+
+
+# --- what would be refused -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("picture", "reason"),
+    [
+        ("A: 1 2 B: 1 ?", "its agent must report the column written"),
+        ("A: 1 2 B: ()", "exists on hostB without any snapshot, so a full stream can't be received there"),
+        ("A: 1 2@- B: 1", "is named -, which stands for none: rename it"),
+        ("A: 1@- 2 B: 1@-", "holds the base under the name -"),
+        (f"A: 1 2@{'x' * 245} B: 1", ""),
+        (f"A: 1 2@{'x' * 246} B: 1", "can't be a name on hostB"),
+    ],
+)
+def test_what_a_pool_would_refuse_is_not_planned(picture: str, reason: str) -> None:
+    made = plan(picture)
+    assert reason in reasons(made, "B")
+    assert bool(made.steps) == (reason == "")
+
+
+def test_a_name_that_grows_too_long_under_the_root_is_skipped() -> None:
+    hub, replica = members_of("A: 1 B:")
+    long = replace(replica, root=f"tank/{'x' * 246}")
+    made = plan_group(hub_policy(), [hub, long], NO_WORK, NOW)
+    assert made.steps == ()
+    assert "can't be a dataset on hostB" in reasons(made, "B")
+
+
+def roomy(available: int | None, line: str = "") -> Member:
+    member = member_with("B", "", {"data": line}, available=available)
+    pool = replace(member.replicas["tank"], available=available)
+    return replace(member, replicas={**member.replicas, "tank": pool})
+
+
+@pytest.mark.parametrize(
+    ("available", "steps"),
+    [
+        (None, "B full 1, B 1..3"),
+        (3000, "B full 1, B 1..3"),
+        (2999, "B full 1"),
+        (1000, "B full 1"),
+        (999, "nothing"),
+    ],
+)
+def test_a_target_without_room_gets_what_fits(available: int | None, steps: str) -> None:
+    made = plan_group(hub_policy(), [members_of("A: 1 2 3")[0], roomy(available)], NO_WORK, NOW)
+    assert draw(made) == steps
+    assert ("hostB has too little room for tank/data@" in reasons(made)) == (steps != "B full 1, B 1..3")
+
+
+def test_the_room_of_an_existing_dataset_is_its_own() -> None:
+    members = [members_of("A: 1 2 3")[0], roomy(1999, "1")]
+    assert draw(plan_group(hub_policy(), members, NO_WORK, NOW)) == "nothing"
+
+
+# --- parents ---------------------------------------------------------------------------------------
+
+
+def family(hub: dict[str, str], replica: dict[str, str], root: str = "tank", **fields: Any) -> Plan:
+    members = [member_with("A", "", hub), replace(member_with("B", "", replica), root=root)]
+    return plan_group(hub_policy(include=("**",), **fields), members, NO_WORK, NOW)
+
+
+def story(plan: Plan) -> list[str]:
+    return [f"{step.type} {step.target_dataset}" for step in plan.steps]
+
+
+def test_missing_parents_are_made_one_by_one() -> None:
+    made = family({"a/b/c": "1"}, {})
+    assert story(made) == ["create_parent tank/a", "create_parent tank/a/b", "create tank/a/b/c"]
+    outer, inner, stream = made.steps
+    assert (inner.depends_on, stream.depends_on) == ((outer.action_id,), (inner.action_id,))
+    assert outer.properties == (("canmount", "off"), ("readonly", "on"))
+    assert (outer.executor, outer.target) == ("A", "B"), "who sends can reach the target"
+    assert family({"a/b/c": "1"}, {}, transfer="pull").steps[0].executor == "B"
+
+
+def test_a_parent_with_snapshots_comes_by_its_own_stream() -> None:
+    made = family({"a": "1", "a/b/c": "1"}, {})
+    assert story(made) == ["create tank/a", "create_parent tank/a/b", "create tank/a/b/c"]
+    assert made.steps[1].depends_on == (made.steps[0].action_id,)
+
+
+def test_two_children_share_a_parent() -> None:
+    made = family({"a/b": "2", "a/c": "1"}, {})
+    assert story(made) == ["create_parent tank/a", "create tank/a/c", "create tank/a/b"]
+
+
+def test_the_levels_of_the_root_are_made_too() -> None:
+    made = family({"a": "1"}, {}, root="tank/in/here")
+    assert story(made) == ["create_parent tank/in", "create_parent tank/in/here", "create tank/in/here/a"]
+    assert len({step.action_id for step in made.steps}) == 3
+
+
+def test_a_parent_that_is_listed_only_by_its_children_exists() -> None:
+    assert story(family({"a/b": "1", "a/c": "1"}, {"a/c": "1"})) == ["create tank/a/b"]
+    made = family({"a": "1", "a/c": "1"}, {"a/c": "1"})
+    assert made.steps == ()
+    assert reasons(made, "B") == "tank/a exists on hostB, but its inventory does not list it"
+
+
+def test_no_empty_dataset_is_made_where_a_stream_must_land() -> None:
+    young = family({"a": "50", "a/b": "1"}, {}, min_age_s=int(NOW) - 2 * DAY)
+    assert young.steps == ()
+    assert reasons(young, "B") == "tank/a/b waits for tank/a, which can't be received yet"
+    assert story(family({"a": "()", "a/b": "1"}, {})) == ["create_parent tank/a", "create tank/a/b"]
+    excluded = family({"a": "1", "a/b": "1"}, {}, exclude=("a",))
+    assert story(excluded) == ["create_parent tank/a", "create tank/a/b"]
+
+
+def test_a_child_waits_for_a_parent_that_failed() -> None:
+    first = family({"a": "1", "a/b": "1"}, {}).steps[0]
+    work = Work(failures=(Failure(first.action_id, 2, NOW - 10, NOW + 10, "out of space"),))
+    members = [member_with("A", "", {"a": "1", "a/b": "1"}), member_with("B", "", {})]
+    made = plan_group(hub_policy(), members, work, NOW)
+    assert made.steps == ()
+    assert status(made, "B", "a") == "error"
+    assert "failed 2 times and waits before it is tried again: out of space" in reasons(made, "B")
+    assert "tank/a/b waits for tank/a" in reasons(made, "B")
+
+
+def test_a_root_that_exists_can_not_receive_the_roots_own_stream() -> None:
+    members = [member_with("A", "", {"": "1", "a": "1"}), replace(member_with("B", "", {"in": "()"}), root="tank/in")]
+    made = plan_group(hub_policy(include=("**",)), members, NO_WORK, NOW)
+    assert story(made) == ["create tank/in/a"]
+    assert "tank/in exists on hostB without any snapshot" in reasons(made, "B")
+
+
+# --- leases and failures ---------------------------------------------------------------------------
+
+
+def lease_of(step: Step, **fields: Any) -> Lease:
+    lease = Lease(
+        step.action_id,
+        "g",
+        step.executor,
+        step.source,
+        step.target,
+        step.target_dataset,
+        step.source_dataset,
+        step.base.guid if step.base else None,
+        step.end.guid if step.end else None,
+        NOW + 60,
+    )
+    return replace(lease, **fields)
+
+
+def test_a_step_under_way_is_shown_with_its_lease_and_nothing_else_goes_there() -> None:
+    step = plan("A: 1 2 B:").steps[0]
+    lease = lease_of(step)
+    made = plan("A: 1 2 B:", Work(leases=(lease,)))
+    assert made.steps == (replace(step, lease=lease),)
+    assert status(made, "B") == "syncing"
+
+
+def test_a_step_under_way_stays_when_the_source_goes_on() -> None:
+    lease = lease_of(plan("A: 1 2 3 B: 1").steps[0])
+    made = plan("A: 1 2 3 4 B: 1", Work(leases=(lease,)))
+    assert draw(made) == "B 1..3"
+    assert made.steps[0].lease == lease
+
+
+def test_a_step_under_way_keeps_its_source() -> None:
+    step = plan("A-: 1 2 3 B: 1 C: 1 2 3").steps[0]
+    made = plan("A: 1 2 3 B: 1 C: 1 2 3", Work(leases=(lease_of(step),)))
+    assert [step.source for step in made.steps] == ["C"]
+
+
+@pytest.mark.parametrize("fields", [{"group_id": "other", "executor": "Z"}, {"action_id": "an older one"}])
+def test_another_step_into_the_same_dataset_holds_it_back(fields: dict[str, Any]) -> None:
+    lease = lease_of(plan("A: 1 2 B: 1").steps[0], **fields)
+    made = plan("A: 1 2 B: 1", Work(leases=(lease,)))
+    assert made.steps == ()
+    assert status(made, "B") == "syncing"
+    worker = "hostA" if lease.executor == "A" else "a member of another group"
+    assert reasons(made, "B") == f"{worker} is working on tank/data now"
+
+
+def test_a_lease_that_ended_holds_nothing_back() -> None:
+    lease = lease_of(plan("A: 1 2 B: 1").steps[0], group_id="other", expires_at=NOW)
+    assert draw(plan("A: 1 2 B: 1", Work(leases=(lease,)))) == "B 1-2"
+
+
+def test_what_failed_waits_until_it_may_be_tried_again() -> None:
+    step = plan("A: 1 2 B: 1").steps[0]
+    waiting = Work(failures=(Failure(step.action_id, 1, NOW - 10, NOW + 1, "ssh: no route to host"),))
+    made = plan("A: 1 2 B: 1", waiting)
+    assert made.steps == ()
+    assert reasons(made) == "failed once and waits before it is tried again: ssh: no route to host"
+    assert status(made, "B") == "error"
+    again = Work(failures=(replace(waiting.failures[0], retry_at=NOW),))
+    assert draw(plan("A: 1 2 B: 1", again)) == "B 1-2"
+    assert draw(plan("A: 1 2 3 B: 1", waiting)) == "B 1..3", "another end is another step"
+
+
+# --- which source ----------------------------------------------------------------------------------
+
+
+def with_seen(picture: str, **ages: float) -> list[Member]:
+    return [replace(m, last_seen_at=NOW - ages[m.system_id]) for m in members_of(picture)]
+
+
+def sources(members: list[Member], policy: Policy | None = None, work: Work = NO_WORK) -> list[str | None]:
+    return [step.source for step in plan_group(policy or hub_policy(), members, work, NOW).steps]
+
+
+def test_a_source_seen_lately_goes_before_the_hub() -> None:
+    picture = "A: 1 2 B: 1 2 C: 1"
+    assert sources(with_seen(picture, A=10, B=10, C=10)) == ["A"]
+    assert sources(with_seen(picture, A=301, B=10, C=10)) == ["B"]
+    assert sources(with_seen(picture, A=301, B=301, C=10)) == ["A"], "nobody was seen: the hub"
+    assert sources(with_seen(picture, A=301, B=10, C=10), hub_policy(heartbeat_timeout_s=400)) == ["A"]
+
+
+def test_a_source_seen_long_ago_is_taken_where_only_it_has_the_end() -> None:
+    assert sources(with_seen("A: 1 2 3 B: 1 2 C: 1", A=9999, B=10, C=10)) == ["A", "A"]
+
+
+def test_a_source_at_its_limit_comes_after_one_with_a_transfer_to_spare() -> None:
+    members = members_of("A: 1 2 B: 1 2 C: 1")
+    away = Lease("x", "other", "A", "A", "Z", "vault/x", "tank/x", None, None, NOW + 60)
+    busy = Work(leases=(away, replace(away, action_id="y", target_dataset="vault/y")))
+    assert sources(members, work=busy) == ["B"]
+    assert sources(members, hub_policy(max_transfers=3), busy) == ["A"]
+    assert sources(members_of("A: 1 2 C: 1"), work=busy) == ["A"], "a limit holds back no listing"
+
+
+def test_without_a_hub_the_configured_order_chooses() -> None:
+    members = members_of("A: 1 2 B: 1 2 C: 1")
+    assert sources(members, peers_policy(order=("C", "B", "A"))) == ["B"]
+
+
+# --- resume tokens ---------------------------------------------------------------------------------
+
+
+def broken(line: str, token: str) -> Member:
+    member = members_of(f"B: {line or '()'}")[0]
+    held = replace(member.replicas["tank/data"], resume_token=token)
+    return replace(member, replicas={**member.replicas, "tank/data": held})
+
+
+def with_token(hub: str, replica: str, token: str, work: Work = NO_WORK, others: str = "", **fields: Any) -> Plan:
+    members = [members_of(f"A: {hub}")[0], broken(replica, token), *members_of(others)]
+    return plan_group(hub_policy(**fields), members, work, NOW)
+
+
+TOKEN = encode_resume_token("tank/data@2", "2", "1", 400)
+FULL_TOKEN = encode_resume_token("tank/data@1", "1", None, 300)
+
+
+@pytest.mark.parametrize(
+    ("hub", "replica", "token", "steps"),
+    [
+        ("1 2", "1", TOKEN, "B rest of 2"),
+        ("1 2 3", "1", TOKEN, "B rest of 2, B 2-3"),
+        ("#1 2", "1", TOKEN, "B rest of 2"),
+        ("1 2", "", FULL_TOKEN, "B rest of 1, B 1-2"),
+        ("1 3", "1", TOKEN, "B abort_receive"),  # 2 is gone
+        ("2 3", "1", TOKEN, "B abort_receive, B orphaned"),  # the base is gone
+        ("1 2@other 3", "1", TOKEN, "B abort_receive"),  # zfs send -t looks under the name in the token
+        ("1 2", "1 2", TOKEN, "B rest of 2"),  # nothing else can be received before that
+        ("1 2", "1 *", TOKEN, "B diverged"),
+        ("1 3", "1 *", TOKEN, "B abort_receive, B diverged"),
+        ("1 2", "1 ?", TOKEN, "nothing"),
+    ],
+)
+def test_a_broken_stream_is_continued_or_dropped(hub: str, replica: str, token: str, steps: str) -> None:
+    assert draw(with_token(hub, replica, token)) == steps
+
+
+def test_a_resume_says_what_it_continues() -> None:
+    first, second = with_token("1 2 3", "1", TOKEN).steps
+    assert (first.resume_token, first.base and first.base.guid, first.end and first.end.guid) == (TOKEN, "1", "2")
+    assert [snapshot.guid for snapshot in first.delivers] == ["2"]
+    assert first.estimated_size_bytes == 600
+    assert (first.raw, first.source, first.executor) == (False, "A", "A")
+    assert second.depends_on == (first.action_id,)
+    assert with_token("1", "", FULL_TOKEN).steps[0].estimated_size_bytes == 700
+
+
+def test_a_token_that_a_member_away_could_continue_is_kept() -> None:
+    members = [members_of("A-: 1 2")[0], broken("1", TOKEN)]
+    made = plan_group(hub_policy(), members, NO_WORK, NOW)
+    assert made.steps == ()
+    assert "the inventory of hostA is stale" in reasons(made, "B")
+    assert "it alone can continue a transfer" in reasons(made, "B")
+
+
+def test_a_token_under_a_lease_is_left_alone() -> None:
+    aborted = with_token("1 3", "1", TOKEN).steps[0]
+    lease = lease_of(aborted, action_id="the transfer that left it")
+    made = with_token("1 3", "1", TOKEN, Work(leases=(lease,)))
+    assert made.steps == ()
+    resumed = with_token("1 2", "1", TOKEN).steps[0]
+    lease = lease_of(resumed)
+    assert with_token("1 2", "1", TOKEN, Work(leases=(lease,))).steps == (replace(resumed, lease=lease),)
+
+
+def test_a_token_that_can_not_be_read_is_named() -> None:
+    made = with_token("1 2", "1", "1-abc-def")
+    assert made.steps == ()
+    assert "holds the beginning of a transfer that can't be read: zfs receive -A drops it" in reasons(made, "B")
+
+
+def test_an_abort_runs_where_the_token_is() -> None:
+    (step,) = with_token("1 3", "1", TOKEN).steps
+    assert (step.executor, step.target, step.source, step.resume_token) == ("B", "B", None, TOKEN)
+    assert step.expected_guids == ("1",)
+    assert not step.destructive
+
+
+def test_a_failed_resume_waits() -> None:
+    step = with_token("1 2", "1", TOKEN).steps[0]
+    work = Work(failures=(Failure(step.action_id, 1, NOW, NOW + 1, "cut"),))
+    made = with_token("1 2 3", "1", TOKEN, work)
+    assert made.steps == ()
+    assert status(made, "B") == "error"
+
+
+def test_a_child_waits_for_a_parent_that_is_only_begun() -> None:
+    token = encode_resume_token("tank/a@1", "1", None, 0)
+    begun = replace(Replica("tank/a"), resume_token=token)
+    member = member_with("B", "", {})
+    member = replace(member, replicas={**member.replicas, "tank/a": begun})
+    made = plan_group(hub_policy(), [member_with("A", "", {"a": "1", "a/b": "1"}), member], NO_WORK, NOW)
+    assert story(made) == ["resume tank/a", "create tank/a/b"]
+    assert made.steps[1].depends_on == (made.steps[0].action_id,)
+    made = plan_group(hub_policy(), [member_with("A", "", {"a": "2", "a/b": "1"}), member], NO_WORK, NOW)
+    assert story(made) == ["abort_receive tank/a"], "with the token goes the dataset"
