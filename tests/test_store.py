@@ -169,6 +169,17 @@ def test_a_view_stays_as_it_was(store: Store) -> None:
     assert before.generation != store.read(REGISTRY).generation
 
 
+def test_a_view_that_was_not_looked_into_yet_stays_as_it_was_too(store: Store, folder: Path) -> None:
+    for id in "ab":
+        fresh = Store.open(folder)
+        before = fresh.read(REGISTRY), fresh.read(NAS)
+        with fresh.transaction(REGISTRY, NAS) as tx:
+            tx[REGISTRY].systems.put(system(id))
+            tx[NAS].datasets.put(dataset(id))
+        expected = [] if id == "a" else ["a"]
+        assert [before[0].systems.ids(), before[1].datasets.ids()] == [expected, expected]
+
+
 def test_only_changed_shards_are_written(store: Store, folder: Path) -> None:
     put_systems(store, "a")
     generation = store.read(REGISTRY).generation
