@@ -287,6 +287,7 @@ def _fail(request: Request, view: Any, lease: Lease, status: int, message: str) 
         message=message,
         failed_at=request.now,
         retry_at=request.now + timedelta(seconds=wait_s),
+        executor_system_id=lease.executor_system_id,
     )
     for old in view.failures.all():
         if old.failed_at < request.now - FORGET_FAILURE_AFTER:

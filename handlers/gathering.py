@@ -204,7 +204,14 @@ def work_of(request: Request, group: SyncGroup) -> Work:
         leases=tuple(lease_of(lease) for lease in leases.leases.all() if lease.expires_at > request.now),
         credits=tuple(_credit_of(credit) for credit in _by_time(leases.credits.all())),
         failures=tuple(
-            Failure(each.id, each.count, each.failed_at.timestamp(), each.retry_at.timestamp(), each.message)
+            Failure(
+                each.id,
+                each.count,
+                each.failed_at.timestamp(),
+                each.retry_at.timestamp(),
+                each.message,
+                each.executor_system_id,
+            )
             for each in leases.failures.all()
         ),
         guards=tuple(Guard(each, name) for each in ids for name in store.read(inventory_of(each)).guards.ids()),

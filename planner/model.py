@@ -165,6 +165,7 @@ class Failure:
     failed_at: float
     retry_at: float
     message: str
+    executor: str = ""  # whose attempt it was: another system may try at once; "" holds everybody back
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,8 @@ def chain(scene: Scene, wish: Wish, route: Route, after: str | None, room: int |
 def failure_of(scene: Scene, step: Step) -> str | None:
     """Why a step may not be tried again yet."""
     for failure in scene.work.failures:
-        if failure.action_id == step.action_id and failure.retry_at > scene.now:
+        whose = failure.executor in ("", step.executor)
+        if failure.action_id == step.action_id and whose and failure.retry_at > scene.now:
             times = "once" if failure.count == 1 else f"{failure.count} times"
             return f"failed {times} and waits before it is tried again: {failure.message}"
     return None

@@ -193,6 +193,7 @@ class Failure(Struct, kw_only=True, frozen=True):
     message: str
     failed_at: datetime
     retry_at: datetime
+    executor_system_id: str = ""  # whose attempt it was
 
 
 class SyncState(Struct, kw_only=True, frozen=True):
