@@ -104,9 +104,13 @@ def _type(text: str) -> str:
 
 
 def _name(text: str) -> str:
-    if problem := name_problem(text.replace("/%", "/")):
+    if problem := name_problem(text):
         raise ValueError(problem)
     return text
+
+
+def _origin(text: str) -> str | None:
+    return None if text in ("-", "") else _name(text)
 
 
 READERS: dict[str, Callable[[str], Any]] = {
@@ -123,7 +127,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "ivsetguid": _guid,
     "encryption": _text(100),
     "receive_resume_token": _text(10_000),
-    "origin": _text(256),
+    "origin": _origin,
     "readonly": _flag,
     "mounted": _flag,
     "mountpoint": _text(4096),
@@ -207,10 +211,10 @@ class _Reading:
             raise ValueError("guid: is missing")
         elif kind == "snapshot":
             dataset, _, snapshot = name.partition("@")
-            self._dataset(dataset).snapshots.append(_snapshot_row(snapshot, row, self._now))
+            self._dataset(dataset, row).snapshots.append(_snapshot_row(snapshot, row, self._now))
         else:
             dataset, _, bookmark = name.partition("#")
-            self._dataset(dataset).bookmarks.append(_bookmark_row(bookmark, row))
+            self._dataset(dataset, row).bookmarks.append(_bookmark_row(bookmark, row))
 
     def _add_digest(self, texts: list[str]) -> None:
         if self._digest is not None:
@@ -227,8 +231,11 @@ class _Reading:
             **fields,
         )
 
-    def _dataset(self, name: str) -> DatasetDoc:
-        return self._found.datasets.setdefault(name, DatasetDoc(id=name, reported=False))
+    def _dataset(self, name: str, row: dict[str, Any]) -> DatasetDoc:
+        """The dataset of a snapshot or bookmark. Without a row of its own, all known of it is how it is encrypted."""
+        if name not in self._found.datasets:
+            self._found.datasets[name] = DatasetDoc(id=name, reported=False, encryption=row.get("encryption"))
+        return self._found.datasets[name]
 
     def finish(self) -> ReportedInventory:
         """All that was read."""
@@ -278,7 +285,9 @@ def read_json(body: InventoryBody, now: int) -> ReportedInventory:
         try:
             if dataset.name in found.datasets:
                 raise Invalid.at(f"{loc}.name", f"'{dataset.name}' is listed twice")
-            found.datasets[dataset.name] = _dataset_of(dataset, loc, now)
+            document = _dataset_of(dataset, loc, now)
+            if "/%" not in dataset.name:
+                found.datasets[dataset.name] = document
         except Invalid as invalid:
             errors += invalid.errors
         if len(errors) >= MAX_ERRORS:
@@ -345,7 +354,18 @@ def _checked(element: Any, loc: str) -> dict[str, Any]:
             values[name] = moment(values[name], where)
         elif name in ("used", "referenced", "available", "written", "userrefs"):
             values[name] = number(values[name], where)
+        elif name in ("encryption", "receive_resume_token", "origin", "mountpoint"):
+            values[name] = _as_listed(name, values[name], where)
     return values
+
+
+def _as_listed(column: str, value: str | None, loc: str) -> str | None:
+    """A text of the JSON form, held to what a listing could say. Raises Invalid."""
+    try:
+        text: str | None = READERS[column](value or "-")
+    except ValueError as error:
+        raise Invalid.at(loc, str(error)) from None
+    return text
 
 
 # --- both ----------------------------------------------------------------------------------------

@@ -83,8 +83,8 @@ def _invalid(message: str) -> Invalid:
     """msgspec's "Expected `int`, got `str` - at `$.snapshots[3].guid`" as an Invalid with that location."""
     what, _, where = message.partition(" - at `")
     loc = where.rstrip("`").removeprefix("$").removeprefix(".")
-    if not loc and "field `" in what:
-        loc = what.partition("field `")[2].partition("`")[0]
+    if "field `" in what:
+        loc = f"{loc}.{what.partition('field `')[2].partition('`')[0]}".removeprefix(".")
     return Invalid.at(loc or "body", what)
 
 
