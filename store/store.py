@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -123,7 +124,8 @@ class Store:
         self._engine.check()
 
     def _segment_to_fill(self, day: str) -> Shard[Events]:
-        of_day = [shard for shard in self.event_segments() if shard.name.startswith(f"events/{day}-")]
+        numbered = re.compile(rf"events/{day}-[0-9]{{4}}")  # people leave copies of files beside them
+        of_day = [shard for shard in self.event_segments() if numbered.fullmatch(shard.name)]
         if not of_day:
             return events_of(f"{day}-0001")
         newest = of_day[-1]

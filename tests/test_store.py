@@ -370,6 +370,7 @@ def test_old_events_are_dropped_by_the_day(store: Store) -> None:
 def test_a_damaged_segment_does_not_stop_the_audit_trail(store: Store, folder: Path) -> None:
     store.add_event(event("1"))
     (folder / "events/2026-11-22-0001.json").write_bytes(b"{")
+    (folder / "events/2026-11-22-0001-copy.json").write_bytes(b"{")
     store.add_event(event("2"))
     assert [found.id for found in store.read(events_of("2026-11-22-0002")).events] == ["2"]
     with pytest.raises(StoreError, match=r"events/2026-11-22-0001\.json is damaged"):
