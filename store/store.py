@@ -33,6 +33,7 @@ V = TypeVar("V", bound=View)
 
 EVENTS_PER_SEGMENT = 250  # each event rewrites its segment, so segments stay small
 CACHE_BYTES = 256 * 2**20
+_SEGMENT = re.compile(r"events/[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{4}")
 SECRET_KEY = "secret_key"  # noqa: S105 - a file's name
 SHORTEST_SECRET = 32
 
@@ -95,7 +96,8 @@ class Store:
 
     def event_segments(self) -> list[Shard[Events]]:
         """The audit trail in pieces, oldest first."""
-        return [events_of(name.split("/")[1]) for name in self._engine.names("events")]
+        names = filter(_SEGMENT.fullmatch, self._engine.names("events"))  # people leave copies of files beside them
+        return [events_of(name.split("/")[1]) for name in names]
 
     def add_event(self, event: Event) -> None:
         """Append to the audit trail, in the newest segment of the event's day or in a new one."""
@@ -124,8 +126,7 @@ class Store:
         self._engine.check()
 
     def _segment_to_fill(self, day: str) -> Shard[Events]:
-        numbered = re.compile(rf"events/{day}-[0-9]{{4}}")  # people leave copies of files beside them
-        of_day = [shard for shard in self.event_segments() if numbered.fullmatch(shard.name)]
+        of_day = [shard for shard in self.event_segments() if shard.name.startswith(f"events/{day}-")]
         if not of_day:
             return events_of(f"{day}-0001")
         newest = of_day[-1]
