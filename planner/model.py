@@ -278,7 +278,7 @@ class Cell:
     system_id: str
     dataset: str
     status: CellStatus
-    why: str  # "" when in sync
+    why: str  # "" when all is well
     is_source: bool = False
     newest: Snapshot | None = None  # what this system has last
     newest_common: Snapshot | None = None  # with the source

@@ -1,0 +1,126 @@
+"""Raw or not: decided once for a source and its replica, and never changed by a plan."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from planner import plan_group
+from planner.model import Member, Plan, Replica, Snapshot, Work
+from tests.pictures import NOW, draw, hub_policy, member_with, reasons
+
+CIPHER = "aes-256-gcm"
+
+
+def member(name: str, line: str, encryption: str | None, iv_set: str | None, pool: str | None = "off") -> Member:
+    """A member with one dataset; its snapshots have IV sets of the given kind."""
+    made = member_with(name, "", {"data": line}, encryption=encryption)
+    replicas = dict(made.replicas)
+    replicas["tank"] = replace(replicas["tank"], encryption=pool)
+    if "tank/data" in replicas:
+        replicas["tank/data"] = marked(replicas["tank/data"], iv_set)
+    return replace(made, replicas=replicas)
+
+
+def marked(held: Replica, iv_set: str | None) -> Replica:
+    def mark(snapshot: Snapshot) -> Snapshot:
+        return replace(snapshot, ivsetguid=f"{iv_set}{snapshot.guid}" if iv_set else None)
+
+    return replace(held, snapshots=tuple(mark(snapshot) for snapshot in held.snapshots))
+
+
+def plan(hub: Member, replica: Member, **fields: Any) -> Plan:
+    return plan_group(hub_policy(**fields), [hub, replica], Work(), NOW)
+
+
+def forms(plan: Plan) -> list[str]:
+    return ["raw" if step.raw else "embedded" if step.embedded else "plain" for step in plan.steps]
+
+
+@pytest.mark.parametrize(
+    ("source", "parent", "mode", "form"),
+    [
+        ("off", "off", "auto", "embedded"),
+        ("off", CIPHER, "auto", "plain"),  # -e is refused where the target encrypts
+        ("off", None, "auto", "plain"),
+        (None, "off", "auto", "plain"),
+        (CIPHER, "off", "auto", "raw"),
+        (CIPHER, CIPHER, "auto", "raw"),
+        (CIPHER, "off", "never", "plain"),
+        ("off", "off", "always", "raw"),
+    ],
+)
+def test_a_new_replica(source: str | None, parent: str | None, mode: str, form: str) -> None:
+    made = plan(member("A", "1 2", source, None), member("B", "", None, None, parent), raw=mode)
+    assert draw(made) == "B full 1, B 1-2"
+    assert forms(made) == [form, form]
+
+
+COLUMN_ENCRYPTION = "its agent must report the column encryption"
+COLUMN_IV_SET = "both agents must report the column ivsetguid"
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "mode", "answer"),
+    [
+        (("off", None), ("off", None), "auto", "embedded"),
+        (("off", None), ("off", None), "always", "raw"),
+        ((None, None), ("off", None), "auto", "plain"),
+        (("off", None), (None, None), "auto", "plain"),
+        (("off", None), (CIPHER, "b"), "auto", "plain"),  # the target encrypts for itself
+        (("off", None), (CIPHER, "b"), "always", "its source is not, so no raw stream can go on top of it"),
+        ((CIPHER, "a"), ("off", None), "auto", "plain"),  # it was sent so, and goes on so
+        ((CIPHER, "a"), ("off", None), "never", "plain"),
+        ((CIPHER, "a"), ("off", None), "always", "received unencrypted, so no raw stream can go on top"),
+        ((CIPHER, "a"), (CIPHER, "a"), "auto", "raw"),
+        ((CIPHER, "a"), (CIPHER, "a"), "always", "raw"),
+        ((CIPHER, "a"), (CIPHER, "a"), "never", "received raw, so only raw streams can go on top of it"),
+        ((CIPHER, "a"), (CIPHER, "b"), "auto", "plain"),
+        ((CIPHER, "a"), (CIPHER, "b"), "never", "plain"),
+        ((CIPHER, "a"), (CIPHER, "b"), "always", "its IV sets differ"),
+        ((CIPHER, "a"), (CIPHER, None), "auto", COLUMN_IV_SET),
+        ((CIPHER, None), (CIPHER, "a"), "auto", COLUMN_IV_SET),
+        ((CIPHER, None), (CIPHER, None), "always", "raw"),  # somebody knows, and said so
+        ((CIPHER, None), (CIPHER, None), "never", "plain"),
+        ((CIPHER, "a"), (None, None), "auto", COLUMN_ENCRYPTION),
+        ((None, None), (CIPHER, "a"), "auto", COLUMN_ENCRYPTION),
+        ((CIPHER, "a"), (None, None), "always", "raw"),
+        ((CIPHER, "a"), (None, None), "never", "plain"),
+    ],
+)
+def test_a_replica_goes_on_as_it_began(
+    source: tuple[str | None, str | None], target: tuple[str | None, str | None], mode: str, answer: str
+) -> None:
+    made = plan(member("A", "1 2", *source), member("B", "1", *target), raw=mode)
+    if answer in ("raw", "embedded", "plain"):
+        assert (draw(made), forms(made)) == ("B 1-2", [answer])
+    else:
+        assert made.steps == ()
+        assert answer in reasons(made, "B")
+
+
+def test_a_raw_replica_with_a_snapshot_of_its_own_has_diverged() -> None:
+    hub = member("A", "1 2", CIPHER, "a")
+    assert draw(plan(hub, member("B", "1 x", CIPHER, "a"))) == "B diverged"
+    assert draw(plan(hub, member("B", "1 x", CIPHER, "b"))) == "B 1-2", "one that is not raw takes it"
+
+
+def test_a_raw_stream_goes_on_where_iv_sets_agree() -> None:
+    """2 was received from another sender, not raw: nothing raw goes on top of it."""
+    hub, replica = member("A", "1 2 3", CIPHER, "a"), member("B", "1 2", CIPHER, "a")
+    held = replica.replicas["tank/data"]
+    strange = replace(held.snapshots[1], ivsetguid="other")
+    replicas = {**replica.replicas, "tank/data": replace(held, snapshots=(held.snapshots[0], strange))}
+    made = plan(hub, replace(replica, replicas=replicas), raw="always")
+    assert made.steps == ()
+    assert "its IV sets differ" in reasons(made, "B")
+
+
+def test_the_rest_of_a_chain_keeps_the_form_of_its_beginning() -> None:
+    """B gets 2 from C in full, then 3 from A, both raw: its IV sets are known from the stream."""
+    hub = member("A", "2 3", CIPHER, "a")
+    helper = member("C", "1 2", CIPHER, "a")
+    members = [replace(hub, replicas=hub.replicas), member("B", "1", CIPHER, "a"), helper]
+    made = plan_group(hub_policy(), members, Work(), NOW)
+    assert [(step.target, step.source) for step in made.steps if step.target == "B"] == [("B", "C"), ("B", "A")]
+    assert set(forms(made)) == {"raw"}
