@@ -1,5 +1,6 @@
 """Hosts with model pools and an agent each, in one folder."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -8,11 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.scripted_witness import ScriptedWitness, action
 from tests.zfs_model import Pools
 from tests.zfs_state import pools_in
 
 FAKE = Path(__file__).parent / "fake"
 AGENT = Path(__file__).parents[1] / "deploy" / "zfs-sync-agent"
+VIDEOS = "tank/home videos"  # names may contain spaces
+COPY = "vault/nas/home videos"
 
 
 @dataclass
@@ -52,6 +56,8 @@ class Host:
         return subprocess.run(
             self.command(*arguments, shell=shlex.split(shell)),
             env=self.environment,
+            cwd=self.folder,
+            check=False,
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
@@ -83,3 +89,91 @@ def make_host(name: str, folder: Path, witness: str, **settings: object) -> Host
         **settings,
     )
     return host
+
+
+def calls_of(host: Host) -> list[list[str]]:
+    """Every zfs command that ran on a host."""
+    log = host.folder / "calls.jsonl"
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+@dataclass
+class World:
+    """A witness, a source with VIDEOS' days 1 to 3, and a target with vault/nas."""
+
+    witness: ScriptedWitness
+    nas: Host
+    backup: Host
+
+    def transfer(self, end: int, base: int | None = None, **fields: str) -> dict[str, str]:
+        """A push of VIDEOS up to a day, from a day."""
+        guids = self.nas.guids(VIDEOS)
+        row = action(
+            action_id=f"a{end}",
+            action_type="sync" if base else "create",
+            executor_system_id="nas",
+            source_system_id="nas",
+            target_system_id="backup",
+            dataset=VIDEOS,
+            target_dataset=COPY,
+            snapshot_name=f"day {end}",
+            snapshot_guid=guids[end - 1],
+            target_ssh_hostname="backup",
+            target_ssh_user="root",
+            target_ssh_port="2222",
+            source_ssh_hostname="nas",
+            kind="filesystem",
+            reason="backup lacks it",
+        )
+        if base:
+            row |= {
+                "incremental_base": f"day {base}",
+                "incremental_base_guid": guids[base - 1],
+                "intermediates": "true",
+            }
+        return row | fields
+
+    def change(self, kind: str, **fields: str) -> dict[str, str]:
+        """A step that changes COPY on backup, by its own agent."""
+        row = action(
+            action_id=f"c-{kind}",
+            action_type=kind,
+            executor_system_id="backup",
+            target_system_id="backup",
+            target_dataset=COPY,
+            reason="decided",
+        )
+        return row | fields
+
+    def copied(self) -> "World":
+        """The same, where backup has received days 1 and 2."""
+        with self.nas.pools() as nas, self.backup.pools() as backup:
+            backup.receive(COPY, nas.send(VIDEOS, "day 1"))
+            backup.receive(COPY, nas.send(VIDEOS, "day 2", "day 1"))
+        return self
+
+
+@contextmanager
+def make_world(tmp_path: Path) -> Iterator[World]:
+    """A scripted witness and both hosts, in a folder."""
+    witness = ScriptedWitness()
+    nas, backup = (
+        make_host(name, tmp_path, witness.address, system_id=name, api_key=f"{name}.secret")
+        for name in ("nas", "backup")
+    )
+    with nas.pools() as pools:
+        pools.create("tank")
+        pools.create(VIDEOS)
+        for day in (1, 2, 3):
+            pools.write(VIDEOS, 1000 * day)
+            pools.write(VIDEOS, 500)
+            pools.snapshot(VIDEOS, f"day {day}")
+    with backup.pools() as pools:
+        pools.create("vault")
+        pools.create("vault/nas")
+    for name in ("nas", "backup"):  # a full report is due only where a test wants it
+        (tmp_path / f"{name}.state").mkdir()
+        (tmp_path / f"{name}.state" / "reported").write_text("9999999999\n")
+    yield World(witness, nas, backup)
+    witness.shutdown()
+    witness.server_close()

@@ -12,20 +12,15 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from handlers.instructions import LINE_FIELDS
+
 Answer = tuple[int, Any, dict[str, str]]  # status; bytes or a value for JSON; headers
-FIELDS = (
-    "action_id action_type sync_group_id executor_system_id source_system_id target_system_id pool dataset target_pool"
-    " target_dataset snapshot_name snapshot_id snapshot_guid incremental_base incremental_base_guid base_is_bookmark"
-    " origin is_incremental snapshot_count estimated_size source_ssh_hostname source_ssh_user source_ssh_port"
-    " target_ssh_hostname target_ssh_user target_ssh_port priority reason destructive depends_on lease kind raw"
-    " intermediates embedded resume_token new_name expected_guids expected_written properties rate_limit"
-).split()
 BOOLEANS = ("base_is_bookmark", "is_incremental", "destructive", "raw", "intermediates", "embedded")
 
 
 def action(**fields: str) -> dict[str, str]:
     """A line of a plan: what is not given is `-`, or false."""
-    return {name: fields.get(name, "false" if name in BOOLEANS else "-") for name in FIELDS} | fields
+    return {name: fields.get(name, "false" if name in BOOLEANS else "-") for name in LINE_FIELDS} | fields
 
 
 class ScriptedWitness(ThreadingHTTPServer):
@@ -73,7 +68,7 @@ class ScriptedWitness(ThreadingHTTPServer):
 
     def instructions(self, system_id: str) -> Answer:
         rows = [row for row in self.plan if row["executor_system_id"] == system_id or "bad" in row["action_id"]]
-        names = list(rows[0]) if rows else FIELDS
+        names = list(rows[0]) if rows else list(LINE_FIELDS)
         body = "".join(
             "\t".join(cells) + "\n" for cells in [names, *([row[n] for n in names] for row in rows)]
         ).encode()

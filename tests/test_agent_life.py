@@ -1,0 +1,263 @@
+"""The agent's own life: configuration, registration, reports, the lock, signals, who can see its keys."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.agent_world import COPY, VIDEOS, World, make_host, make_world
+
+COLUMNS = (
+    "name,type,guid,createtxg,creation,used,referenced,written,encryption,receive_resume_token,origin,"
+    "available,userrefs,readonly,mounted,mountpoint"
+)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with make_world(tmp_path) as made:
+        yield made
+
+
+# --- configuration and registration --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ssh_user = $(touch pwned)",
+        "witness = http://x/$(touch pwned)",
+        "zfs = zfs; touch pwned",
+        'api_key = x"y',
+        "ssh_port = 22x",
+        "system_id = ../x",
+        "roots = tank,../x",
+        "destructive_steps = perhaps",
+        "no_such_key = 1",
+        "just words",
+        "witness = nas:8000",
+    ],
+)
+def test_a_configuration_that_cannot_be_meant_is_refused(world: World, line: str, tmp_path: Path) -> None:
+    with world.nas.config.open("a") as file:
+        file.write(line)
+    run = world.nas.agent("run")
+    assert run.returncode == 2, run.stderr
+    assert str(world.nas.config) in run.stderr
+    assert world.witness.calls == []
+    assert not list(tmp_path.rglob("pwned"))
+
+
+def test_wrong_usage_shows_the_usage(world: World) -> None:
+    for arguments in ([], ["dance"], ["run", "x"]):
+        run = world.nas.agent(*arguments)
+        assert run.returncode == 2
+        assert "zfs-sync-agent [--config FILE] register" in run.stderr
+    assert world.nas.agent("--config", "/nowhere", "run").returncode == 2
+
+
+def test_register_writes_its_key_for_its_owner_only(world: World, tmp_path: Path) -> None:
+    host = make_host("new", tmp_path, world.witness.address, enroll_key="e1.s3cret", ssh_user="repl", ssh_port=2222)
+    host.config.chmod(0o644)
+    assert host.agent("run").returncode == 2  # not registered
+    run = host.agent("register")
+    assert run.returncode == 0, run.stderr
+    assert json.loads(world.witness.bodies("/register")[0]) == {
+        "hostname": "new",
+        "platform": "linux",
+        "ssh_hostname": "new",
+        "ssh_user": "repl",
+        "ssh_port": 2222,
+    }
+    assert world.witness.calls[-1][3]["X-API-Key"] == "e1.s3cret"
+    assert stat.S_IMODE(host.config.stat().st_mode) == 0o600
+    assert "api_key=k1.secret" in host.config.read_text()
+    assert host.agent("report").returncode == 0
+    assert world.witness.calls[-1][3]["X-API-Key"] == "k1.secret"
+    assert host.agent("register").returncode == 2  # once is enough
+
+
+def test_a_refused_registration_says_why(world: World, tmp_path: Path) -> None:
+    host = make_host("new", tmp_path, world.witness.address, enroll_key="e1.s3cret")
+    world.witness.refusals["register"] = 409
+    run = host.agent("register")
+    assert run.returncode == 1
+    assert "409 scripted refusal" in run.stderr
+    assert "api_key" not in host.config.read_text()
+
+
+@pytest.mark.parametrize("shell", ["dash", "mksh"])  # printf is a program of its own to mksh
+def test_no_key_is_on_any_command_line(world: World, shell: str) -> None:
+    if subprocess.run(["sh", "-c", "command -v strace"], capture_output=True, check=False).returncode:
+        pytest.skip("needs strace to see every command line")
+    world.copied().witness.plan = [world.transfer(3, base=2)]
+    trace = world.nas.folder / "trace"
+    command = ["strace", "-f", "-qq", "-e", "trace=execve", "-s", "4000", "-v", "-o", str(trace)]
+    run = subprocess.run(
+        command + world.nas.command("run", shell=[shell]),
+        env=world.nas.environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert "nas.secret" not in trace.read_text()
+    assert "t0ken" not in trace.read_text()
+
+
+# --- reports -------------------------------------------------------------------------------------
+
+
+def test_a_stale_inventory_is_reported_as_zfs_lists_it(world: World) -> None:
+    world.witness.inventory = "stale"
+    run = world.nas.agent("run")
+    assert run.returncode == 0, run.stderr
+    heartbeat = json.loads(world.witness.bodies("/heartbeat")[0])
+    assert len(heartbeat["inventory_digest"]) == 64
+    assert heartbeat["zfs_version"] == "zfs-2.1.11-1"
+    with world.nas.pools() as pools:
+        assert world.witness.bodies("/inventory")[0].decode() == pools.listing(COLUMNS.split(","))
+    method, path, _, headers = next(call for call in world.witness.calls if "/inventory" in call[1])
+    assert (method, path) == ("PUT", f"/api/v1/systems/nas/inventory?columns={COLUMNS}")
+    assert headers["Content-Type"] == "text/tab-separated-values"
+    assert headers["Content-Encoding"] == "gzip"
+
+
+def test_a_current_inventory_is_reported_in_full_only_now_and_then(world: World, tmp_path: Path) -> None:
+    world.nas.agent("run")
+    assert world.witness.bodies("/inventory") == []
+    (tmp_path / "nas.state" / "reported").write_text("1000000000\n")
+    world.nas.agent("run")
+    world.nas.agent("run")
+    assert len(world.witness.bodies("/inventory")) == 1
+
+
+def test_the_iv_sets_are_asked_for_where_something_is_encrypted(world: World) -> None:
+    with world.nas.pools() as pools:
+        pools.create("tank/secret", encryption="aes-256-gcm")
+        pools.snapshot("tank/secret", "one")
+    assert world.nas.agent("report").returncode == 0
+    assert world.witness.paths("mountpoint,ivsetguid") != []
+
+
+def test_an_old_zfs_is_asked_for_fewer_columns(world: World) -> None:
+    world.nas.fault('{"list": {"unknown": "userrefs"}}')
+    run = world.nas.agent("report")
+    assert run.returncode == 0, run.stderr
+    assert world.witness.paths("resume_token,origin") != []
+
+
+def test_nothing_is_sent_when_zfs_list_fails(world: World) -> None:
+    world.nas.fault('{"list": {"exit": 1, "stderr": "internal error: pool is suspended"}}')
+    for command in ("run", "report"):
+        run = world.nas.agent(command)
+        assert run.returncode == 1
+        assert "pool is suspended" in run.stderr
+    assert world.witness.calls == []
+
+
+def test_a_refused_report_stops_the_run(world: World) -> None:
+    world.witness.inventory = "stale"
+    world.witness.refusals["inventory"] = 507
+    world.copied().witness.plan = [world.transfer(3, base=2)]
+    run = world.nas.agent("run")
+    assert run.returncode == 1
+    assert world.witness.paths("/start") == []
+
+
+# --- one at a time, and a clean end --------------------------------------------------------------
+
+
+def begin(world: World, *arguments: str, hang: float, shell: str = "dash") -> subprocess.Popen[bytes]:
+    """An agent whose transfer has sent everything but its end, which comes after so many seconds."""
+    world.nas.fault(json.dumps({"send": {"hang": hang}}))
+    with (world.nas.folder / "said").open("wb") as said:
+        started = subprocess.Popen(
+            world.nas.command(*arguments, shell=shell.split()),
+            env=world.nas.environment,
+            stderr=said,
+            stdin=subprocess.DEVNULL,
+        )
+    files = world.nas.config.parent / "nas.state"
+    wait_until(lambda: any("\t3500\t" in file.read_text() for file in files.glob("tmp.*/send.err")))
+    return started
+
+
+def wait_until(done: object) -> None:
+    """Return as soon as a condition holds. Gives up after half a minute."""
+    assert callable(done)
+    for _ in range(600):
+        if done():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it never happened")
+
+
+def test_one_run_at_a_time(world: World) -> None:
+    world.copied().witness.plan = [world.transfer(3, base=2)]
+    first = begin(world, "run", hang=2)
+    second = world.nas.agent("run")
+    assert second.returncode == 75
+    assert f"process {first.pid}" in second.stderr
+    assert first.wait() == 0
+    assert world.nas.agent("run").returncode == 0
+
+
+@pytest.mark.parametrize("holder", ["999999", "1", "", "x"])
+def test_a_lock_left_behind_is_taken_over(world: World, tmp_path: Path, holder: str) -> None:
+    state = tmp_path / "nas.state"
+    (state / "lock").write_text(f"{holder}\n")  # a process that is gone, or one that is no agent
+    (state / "tmp.999999").mkdir()
+    run = world.nas.agent("run")
+    assert run.returncode == 0, run.stderr
+    assert [path.name for path in state.iterdir()] == ["reported"]
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash --posix", "busybox sh", "mksh", "ksh"])
+@pytest.mark.parametrize("command", ["run", "loop"])
+def test_a_signal_ends_a_transfer_that_can_be_resumed(world: World, tmp_path: Path, shell: str, command: str) -> None:
+    world.copied().witness.plan = [world.transfer(3, base=2)]
+    agent = begin(world, command, shell=shell, hang=60)
+    agent.send_signal(signal.SIGTERM)
+    agent.wait(timeout=50)
+    said = (world.nas.folder / "said").read_text()
+    assert agent.returncode == (1 if command == "run" else 0), said
+    assert world.witness.finished["a3"][0] == 1, said
+    assert "it was stopped on this host" in world.witness.finished["a3"][2]
+    with world.backup.pools() as backup:
+        assert backup.token(COPY) is not None
+    assert [path.name for path in (tmp_path / "nas.state").iterdir()] == ["reported"]
+
+
+def test_progress_renews_the_lease(world: World) -> None:
+    world.witness.lease_s = 3
+    world.copied().witness.plan = [world.transfer(3, base=2)]
+    assert begin(world, "run", hang=2).wait() == 0
+    progress = [json.loads(body) for body in world.witness.bodies("/progress")]
+    assert progress
+    assert progress[0] == {"bytes_done": 3500, "bytes_total": 3500}
+
+
+@pytest.mark.parametrize("status", [403, 410])
+def test_a_transfer_whose_lease_is_lost_stops(world: World, status: int) -> None:
+    world.witness.lease_s = 3
+    world.witness.refusals["progress"] = status
+    world.copied().witness.plan = [world.transfer(3, base=2)]
+    assert begin(world, "run", hang=60).wait() == 1
+    assert "took the lease back" in world.witness.finished["a3"][2]
+    assert len(world.backup.guids(COPY)) == 2
+
+
+def test_loop_runs_again_and_again(world: World) -> None:
+    world.nas.configure(heartbeat_s=1)
+    agent = subprocess.Popen(world.nas.command("loop"), env=world.nas.environment, stderr=subprocess.DEVNULL)
+    wait_until(lambda: len(world.witness.paths("/heartbeat")) >= 2)
+    world.witness.plan = [world.transfer(1)]
+    wait_until(lambda: "a1" in world.witness.finished)
+    agent.send_signal(signal.SIGTERM)
+    assert agent.wait(timeout=30) == 0
+    assert world.backup.guids(COPY) == world.nas.guids(VIDEOS)[:1]
+    assert os.listdir(world.nas.config.parent / "nas.state") == ["reported"]
