@@ -7,12 +7,13 @@ from typing import Any
 import msgspec
 
 from handlers.bodies import ProgressBody
+from handlers.conflicts import adopt_automatic
 from handlers.errors import Conflicting, Forbidden, Gone, Invalid
 from handlers.events import record
 from handlers.gathering import row_of
 from handlers.instructions import GroupPlan, action_of
 from handlers.request import Answer, Request
-from handlers.resolving import adopt_automatic, note_sync
+from handlers.resolving import note_sync
 from handlers.sync import group_plan
 from handlers.sync_groups import visible_groups
 from planner.model import Step

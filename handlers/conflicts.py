@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from planner.resolutions import choose
-
 from handlers.bodies import ConflictQuery, ResolveBody, ResolveQuery
 from handlers.errors import Conflicting, Invalid
 from handlers.events import record
@@ -14,8 +12,9 @@ from handlers.resolving import put_decision
 from handlers.sync import group_plan
 from handlers.sync_groups import get_group, visible_groups
 from handlers.values import from_unix
-from planner.model import Conflict, Option, Side, Snapshot
+from planner.model import Conflict, Option, Side, Snapshot, Step
 from planner.paths import pool_of
+from planner.resolutions import choose
 from store import NotFound, group_records
 from store.documents import Decision
 
@@ -94,6 +93,21 @@ def resolve_conflict(request: Request, conflict_id: str, body: ResolveBody, quer
         "status": conflict.status if query.dry_run else status,
         **_option_json(option, context),
     }
+
+
+def adopt_automatic(request: Request, context: GroupPlan, step: Step) -> None:
+    """Store the decision that the group's on_conflict made, once an agent starts to carry it out.
+
+    Its later steps must stay in the plan when the conflict's own evidence is gone.
+    """
+    stored = request.store.read(group_records(context.group.id)).decisions
+    for conflict in context.plan.conflicts:
+        if conflict.id in stored and stored.get(conflict.id).strategy:
+            continue
+        for option in conflict.options:
+            if option.strategy == context.policy.on_conflict and step.action_id in {s.action_id for s in option.steps}:
+                shown = present_conflict(request, context, conflict)
+                put_decision(request, context.group, conflict, option, shown, "on_conflict")
 
 
 def _live(request: Request, conflict_id: str) -> tuple[GroupPlan, Conflict]:

@@ -5,14 +5,14 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import msgspec
-from planner.resolutions import resolution_steps
 
 from handlers.events import record
 from handlers.gathering import decision_of, members_of, plan_of, policy_of, work_of
 from handlers.request import Request
 from handlers.sync_groups import NAMESPACE, SyncGroup, all_groups
-from planner.model import Conflict, Member, Option, Plan, Step
+from planner.model import Conflict, Member, Option, Plan
 from planner.paths import path_of
+from planner.resolutions import resolution_steps
 from store import group_records
 from store.documents import Decision, SyncState
 
@@ -136,20 +136,3 @@ def put_decision(
                 conflict=msgspec.to_builtins(shown),
             )
         )
-
-
-def adopt_automatic(request: Request, context: Any, step: Step) -> None:
-    """Store the decision that the group's on_conflict made, once an agent starts to carry it out.
-
-    Its later steps must stay in the plan when the conflict's own evidence is gone.
-    """
-    from handlers.conflicts import present_conflict
-
-    stored = request.store.read(group_records(context.group.id)).decisions
-    for conflict in context.plan.conflicts:
-        if conflict.id in stored and stored.get(conflict.id).strategy:
-            continue
-        for option in conflict.options:
-            if option.strategy == context.policy.on_conflict and step.action_id in {s.action_id for s in option.steps}:
-                shown = present_conflict(request, context, conflict)
-                put_decision(request, context.group, conflict, option, shown, "on_conflict")
