@@ -1,0 +1,282 @@
+"""Decisions in a plan: carried out step by step by model pools, holding up what must wait, and nothing else."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from planner import plan_group
+from planner.model import Credit, Decision, Failure, Lease, Member, Plan, Policy, Step, Work
+from tests.conflict_world import Hosts, a_host, diverged, kept, members_of, obey, unrelated
+from tests.zfs_model import Pools
+
+NOW = 1000.0
+NO_WORK = Work()
+HUB = Policy("group", "media", directional=True, hub="A", order=("A", "B", "C"), include=("data/**",), grace_s=600)
+
+
+def plan(hosts: Hosts, work: Work = NO_WORK, policy: Policy = HUB) -> Plan:
+    return plan_group(policy, members_of(hosts), work, NOW)
+
+
+def story(made: Plan) -> list[str]:
+    return [f"{step.type} {step.target} {step.path}" for step in made.steps]
+
+
+def decided(hosts: Hosts, strategy: str = "use_newest", policy: Policy = HUB, **fields: Any) -> Decision:
+    """What an admin would decide: the plan's own option for a strategy."""
+    (conflict,) = [c for c in plan(hosts, policy=policy).conflicts if c.type != "missing"]
+    (option,) = [option for option in conflict.options if option.strategy == strategy]
+    assert option.refused is None
+    made = Decision(conflict.id, conflict.path, option.strategy, option.winner, False, option.losers)
+    return replace(made, **fields)
+
+
+def follow(hosts: Hosts, work: Work, policy: Policy = HUB) -> list[str]:
+    """Obey the first step of each new plan until nothing is left to do."""
+    told: list[str] = []
+    while (made := plan(hosts, work, policy)).steps:
+        assert len(told) < 30, "it does not end"
+        told += story(made)[:1]
+        obey(made.steps[0], hosts)
+    return told
+
+
+def newer(hosts: Hosts, name: str, snap: str) -> Hosts:
+    """The host went on, a minute later."""
+    hosts[name].now += 60
+    hosts[name].write("pool/root/data", 100)
+    hosts[name].snapshot("pool/root/data", snap)
+    return hosts
+
+
+def hub_wins() -> tuple[Hosts, Decision]:
+    hosts = newer(diverged(), "A", "4")
+    return hosts, decided(hosts)
+
+
+def test_a_decision_is_carried_out_and_then_all_goes_on() -> None:
+    hosts, decision = hub_wins()
+    before = kept(hosts["B"])
+    work = Work(decisions=(decision,))
+    assert follow(hosts, work) == ["rename B data", "sync B data", "promote B data", "sync B data"]
+    assert before <= kept(hosts["B"]), "nothing is destroyed"
+    done = plan(newer(hosts, "A", "5"), work)
+    assert story(done) == ["sync B data"]
+    assert [c.type for c in done.conflicts] == ["missing"]
+
+
+def test_a_decision_waits_first_in_the_plan_and_its_conflict_is_pending() -> None:
+    hosts, decision = hub_wins()
+    made = plan(hosts, Work(decisions=(decision,)))
+    assert story(made) == ["rename B data", "sync B data", "promote B data"]
+    assert [step.priority for step in made.steps] == [0, 1, 2]
+    assert [(c.type, c.status) for c in made.conflicts] == [("diverged", "pending")]
+    (skip,) = [skip for skip in made.skips if skip.target == "B"]
+    assert skip.reason == "pool/root/data waits until what was decided about its conflict has been done"
+
+
+def test_nothing_else_is_planned_half_way() -> None:
+    """Once the dataset is set aside, its name is free: an ordinary plan would send everything anew."""
+    hosts, decision = hub_wins()
+    work = Work(decisions=(decision,))
+    obey(plan(hosts, work).steps[0], hosts)
+    assert story(plan(hosts, work)) == ["sync B data", "promote B data"]
+    assert story(plan(hosts)) == ["create B data", "sync B data"], "without the decision it would"
+
+
+def test_half_way_counts_also_while_nothing_can_be_done() -> None:
+    hosts, decision = hub_wins()
+    work = Work(decisions=(decision,))
+    obey(plan(hosts, work).steps[0], hosts)
+    made = plan(hosts, work, replace(HUB, window_open=False))
+    assert made.steps == ()
+    gone = [member for member in members_of(hosts) if member.system_id != "A"]
+    emptied = replace(members_of(hosts)[0], replicas={})
+    made = plan_group(HUB, [emptied, *gone], work, NOW)
+    assert made.steps == ()
+    assert made.conflicts == ()
+
+
+def test_children_wait_while_their_parent_is_replaced() -> None:
+    hosts = newer(diverged(children=("kid",)), "A", "4")
+    decision = decided(hosts)
+    hosts["A"].snapshot("pool/root/data/kid", "more")
+    work = Work(decisions=(decision,))
+    assert "sync B data/kid" in story(plan(hosts)), "without the decision it goes on"
+    assert not [s for s in plan(hosts, work).steps if s.path == "data/kid" and s.type in ("sync", "create")]
+    told = follow(hosts, work)
+    assert told.index("promote B data") < told.index("sync B data/kid")
+
+
+def test_finished_steps_count_before_the_next_report() -> None:
+    hosts, decision = hub_wins()
+    members, work, told = members_of(hosts), Work(decisions=(decision,)), []
+    for number in range(1, 9):
+        made = plan_group(HUB, members, work, NOW)
+        if not made.steps:
+            break
+        told += story(made)[:1]
+        step = made.steps[0]
+        work = replace(work, credits=(*work.credits, Credit(step, step.delivers, NOW + number)))
+    assert told == ["rename B data", "sync B data", "promote B data", "sync B data"]
+
+
+def test_a_discard_whose_evidence_changed_opens_the_conflict_again() -> None:
+    hosts, decision = hub_wins()
+    work = Work(decisions=(replace(decision, discard=True),))
+    made = plan(hosts, work)
+    assert story(made) == ["rollback B data"]
+    assert made.steps[0].destructive
+    made = plan(newer(hosts, "B", "Y"), work)
+    assert made.steps == ()
+    (found,) = [c for c in made.conflicts if c.type != "missing"]
+    assert (found.type, found.status) == ("diverged", "open")
+    assert found.id != decision.conflict_id
+    reasons = [skip.reason for skip in made.skips if skip.target == "B"]
+    assert len(reasons) == 2, "why the decision can't be carried out, and why there is no increment"
+    assert not any("waits until what was decided" in reason for reason in reasons)
+
+
+def test_what_was_set_aside_is_no_dataset_of_the_group() -> None:
+    hosts, decision = hub_wins()
+    follow(hosts, Work(decisions=(decision,)))
+    assert any(".aside-" in name for name in hosts["B"].datasets)
+    assert {cell.path for cell in plan(hosts, policy=replace(HUB, include=("**",))).cells} == {"", "data"}
+
+
+# --- what keeps a decision from being carried out ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "steps", "reason"),
+    [
+        ({"enabled": False}, [], "is disabled"),
+        ({"paused_systems": frozenset("B")}, [], "hostB is paused"),
+        ({"paused_systems": frozenset("A")}, ["rename B data"], "hostA is paused"),
+        ({"paused_datasets": ("data",)}, [], "is paused in this group"),
+        ({"window_open": False}, ["rename B data"], "transfer window is closed"),
+    ],
+)
+def test_what_is_held_back_waits_with_all_that_depends_on_it(
+    fields: dict[str, Any], steps: list[str], reason: str
+) -> None:
+    hosts, decision = hub_wins()
+    made = plan(hosts, Work(decisions=(decision,)), replace(HUB, **fields))
+    assert story(made) == steps
+    assert any(reason in skip.reason for skip in made.skips)
+
+
+def test_a_failed_step_waits_with_all_that_depends_on_it() -> None:
+    hosts, decision = hub_wins()
+    rename = plan(hosts, Work(decisions=(decision,))).steps[0]
+    failed = Failure(rename.action_id, 1, NOW, NOW + 60, "dataset is busy")
+    made = plan(hosts, Work(decisions=(decision,), failures=(failed,)))
+    assert made.steps == ()
+    assert any("dataset is busy" in skip.reason for skip in made.skips)
+
+
+def lease_of(step: Step, **fields: Any) -> Lease:
+    lease = Lease(
+        step.action_id, "group", step.executor, None, step.target, step.target_dataset, None, None, None, NOW + 60
+    )
+    return replace(lease, **fields)
+
+
+def test_a_step_under_way_is_shown_with_its_lease() -> None:
+    hosts, decision = hub_wins()
+    rename = plan(hosts, Work(decisions=(decision,))).steps[0]
+    lease = lease_of(rename)
+    made = plan(hosts, Work(decisions=(decision,), leases=(lease,)))
+    assert made.steps[0] == replace(rename, lease=lease)
+    other = lease_of(rename, action_id="another", group_id="another")
+    assert plan(hosts, Work(decisions=(decision,), leases=(other,))).steps == ()
+
+
+# --- on_conflict -------------------------------------------------------------------------------------
+
+
+def readonly(hosts: Hosts, *names: str) -> Hosts:
+    for name in names:
+        hosts[name].dataset("pool/root/data").properties["readonly"] = "on"
+    return hosts
+
+
+def writable(hosts: Hosts, *names: str) -> Hosts:
+    for name in names:
+        hosts[name].dataset("pool/root/data").properties["readonly"] = "off"
+    return hosts
+
+
+NEWEST = replace(HUB, on_conflict="use_newest")
+
+
+def test_a_strategy_resolves_without_a_person() -> None:
+    hosts = readonly(newer(diverged(), "A", "4"), "B")
+    made = plan(hosts, policy=NEWEST)
+    assert story(made) == ["rename B data", "sync B data", "promote B data"]
+    assert [(c.type, c.status) for c in made.conflicts] == [("diverged", "pending")]
+    (decision,) = made.decided
+    assert (decision.strategy, decision.winner, decision.discard) == ("use_newest", "A", False)
+    assert plan(hosts, Work(decisions=made.decided), NEWEST).steps == made.steps, "recorded, it stays as it is"
+    assert plan(hosts, Work(decisions=made.decided), NEWEST).decided == ()
+
+
+def test_a_strategy_never_touches_a_replica_that_may_be_in_use() -> None:
+    hosts = writable(newer(diverged(), "A", "4"), "B")
+    made = plan(hosts, policy=NEWEST)
+    assert (made.steps, made.decided) == ((), ())
+    assert [c.status for c in made.conflicts] == ["open"]
+
+
+def test_a_strategy_never_touches_the_hub() -> None:
+    hosts = readonly(newer(diverged(), "B", "Y"), "A", "B")
+    made = plan(hosts, policy=NEWEST)
+    assert (made.steps, made.decided) == ((), ())
+    peers = replace(NEWEST, directional=False, hub=None)
+    assert story(plan(hosts, policy=peers)) == ["rename A data", "sync A data", "promote A data"]
+
+
+def test_a_strategy_decides_nothing_in_a_disabled_group() -> None:
+    hosts = readonly(newer(diverged(), "A", "4"), "B")
+    made = plan(hosts, policy=replace(NEWEST, enabled=False))
+    assert (made.steps, made.decided) == ((), ())
+
+
+def test_a_tie_is_left_to_a_person() -> None:
+    hosts = readonly(diverged(), "A", "B")
+    made = plan(hosts, policy=replace(HUB, on_conflict="use_majority"))
+    assert (made.steps, made.decided) == ((), ())
+
+
+def test_ignore_mutes_without_a_person() -> None:
+    made = plan(diverged(), policy=replace(HUB, on_conflict="ignore"))
+    assert [(c.type, c.status) for c in made.conflicts] == [("diverged", "ignored")]
+    assert [decision.strategy for decision in made.decided] == ["ignore"]
+
+
+def test_an_orphan_may_be_replaced_too() -> None:
+    hosts = readonly(unrelated(), "B")
+    hosts["A"].now += 60
+    hosts["A"].snapshot("pool/root/data", "3")
+    made = plan(hosts, policy=NEWEST)
+    assert story(made)[0] == "rename B data"
+    assert follow(hosts, Work(decisions=made.decided), NEWEST)[:2] == ["rename B data", "create B data"]
+
+
+def test_a_hub_that_lacks_a_dataset_is_not_given_it_without_a_person() -> None:
+    hosts = {"A": a_host("A"), "B": a_host("B")}
+    pools: Pools = hosts["B"]
+    pools.create("pool/root/data")
+    pools.snapshot("pool/root/data", "1")
+    made = plan(readonly(hosts, "B"), policy=NEWEST)
+    assert (made.steps, made.decided) == ((), ())
+    assert [c.type for c in made.conflicts] == ["orphaned"]
+
+
+def test_members_are_not_changed() -> None:
+    hosts, decision = hub_wins()
+    members: list[Member] = members_of(hosts)
+    before = [replace(member) for member in members]
+    plan_group(HUB, members, Work(decisions=(decision,)), NOW)
+    assert members == before
