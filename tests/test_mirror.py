@@ -1,0 +1,172 @@
+"""A group that mirrors deletions: what goes on replicas, what never does, and the bookmarks that come before."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from planner import plan_group
+from planner.model import Bookmark, Gone, Guard, Lease, Member, Plan, Replica, Snapshot, Work
+from tests.pictures import DAY, NOW, draw, hub_policy, member_with, members_of, reasons
+
+PATIENT = 200 * DAY  # nobody is late
+
+
+def gone(*guids: str, system: str = "A", dataset: str = "tank/data") -> tuple[Gone, ...]:
+    return tuple(Gone(system, dataset, guid) for guid in guids)
+
+
+def mirrored(picture: str, *guids: str, work: Work | None = None, **fields: Any) -> Plan:
+    policy = hub_policy(**{"delete": "mirror", "interval_s": PATIENT, **fields})
+    return plan_group(policy, members_of(picture), work or Work(gone=gone(*guids)), NOW)
+
+
+@pytest.mark.parametrize(
+    ("picture", "guids", "steps"),
+    [
+        ("A: 2 3 B: 1 2 3", "1", "B delete 1"),
+        ("A: 3 4 B: 1 2 3 4", "12", "B delete 1 2"),
+        ("A: 3 4 B: 1 2 3 4 C: 1 3 4", "12", "B delete 1 2, C delete 1"),
+        ("A: 2 3 4 B: 1 2 3", "1", "B 3-4, B delete 1"),
+        ("A: 2 3 B: 1 2 3", "", "nothing"),  # it never was on the hub
+        ("A: 1 2 3 B: 1 2 3", "1", "nothing"),  # it is there again
+        ("A: 2 3 B: ~1 2 3", "1", "nothing"),  # known by name only
+        ("A: 2 3 B: x 2 3", "1", "nothing"),  # the replica's own
+        ("A: 2 3 B-: 1 2 3", "1", "nothing"),
+        ("A-: 2 3 B: 1 2 3", "1", "nothing"),
+        ("A/: 2 3 B: 1 2 3", "1", "nothing"),
+        ("A: none B: 1 2 3", "123", "B orphaned"),  # a dataset that is gone takes no replica along
+        ("A: () B: 1 2 3", "123", "B orphaned"),
+        ("A: 2 3 B: 1 2 3 X", "1", "B diverged"),
+    ],
+)
+def test_what_the_hub_destroyed_goes_from_replicas(picture: str, guids: str, steps: str) -> None:
+    made = mirrored(picture, *guids)
+    assert _without_bookmarks(draw(made)) == steps
+
+
+def _without_bookmarks(drawn: str) -> str:
+    return ", ".join(part for part in drawn.split(", ") if "bookmark" not in part) or "nothing"
+
+
+def test_nothing_is_deleted_unless_the_group_says_so() -> None:
+    assert draw(mirrored("A: 2 3 B: 1 2 3", "1", delete="never")) == "nothing"
+    assert draw(mirrored("A: 2 3 B: 1 2 3", "1", directional=False, hub=None)) == "nothing"
+    assert draw(mirrored("A: 2 3 B: 1 2 3", "1", enabled=False)) == "nothing"
+    assert draw(mirrored("A: 2 3 B: 1 2 3", "1", paused_datasets=("data",))) == "nothing"
+    assert draw(mirrored("A: 2 3 B: 1 2 3", "1", paused_systems=frozenset("B"))) == "nothing"
+    assert draw(mirrored("A: 2 3 B: 1 2 3", "1", snapshot_exclude=("1",))) == "nothing", "others look after those"
+
+
+def test_a_deletion_names_all_that_it_may_remove() -> None:
+    (step,) = mirrored("A: 3 4 B: 1 2 3 4", "1", "2").steps
+    assert (step.type, step.executor, step.target, step.source) == ("delete", "B", "B", None)
+    assert (step.target_dataset, step.expected_guids, step.expected_written) == ("tank/data", ("1", "2"), 0)
+    assert step.destructive
+    assert step.reason == "hostA has destroyed 2 snapshots of tank/data, and no member needs them"
+    (other,) = mirrored("A: 3 4 B: 1 2 3 4", "2").steps
+    assert other.action_id != step.action_id
+
+
+def test_what_a_member_still_needs_stays() -> None:
+    assert draw(mirrored("A: 3 B: 1 2 3 C-: 2", "1", "2")) == "A bookmark tank/data#3, B delete 1"
+
+
+@pytest.mark.parametrize("guard", [Guard("A", "tank/data"), Guard("B", "tank/data")])
+def test_a_mass_deletion_that_nobody_accepted_deletes_nothing(guard: Guard) -> None:
+    made = mirrored("A: 2 3 B: 1 2 3", work=Work(gone=gone("1"), guards=(guard,)))
+    assert made.steps == ()
+    host = f"host{guard.system_id}"
+    assert f"tank/data on {host} lost most of its snapshots at once, and no admin has accepted that" in reasons(made)
+
+
+def test_nothing_is_deleted_while_a_transfer_is_under_way() -> None:
+    lease = Lease("x", "other", "A", "A", "B", "tank/data", "tank/data", None, None, NOW + 60)
+    made = mirrored("A: 2 3 B: 1 2 3", work=Work(gone=gone("1"), leases=(lease,)))
+    assert made.steps == ()
+    assert "while a transfer into it is under way" in reasons(made, "B")
+
+
+def test_nothing_is_deleted_on_an_unknown() -> None:
+    made = mirrored("A: 2 3 B: 1 2 3 ?", "1")
+    assert made.steps == ()
+    assert "must report the column written" in reasons(made, "B")
+
+
+def test_deletions_come_last() -> None:
+    hub = member_with("A", "", {"a": "2 3", "b": "1 2"})
+    replica = member_with("B", "", {"a": "1 2 3", "b": "1"})
+    work = Work(gone=gone("1", dataset="tank/a"))
+    made = plan_group(hub_policy(delete="mirror", interval_s=PATIENT), [hub, replica], work, NOW)
+    assert [step.type for step in made.steps if step.type != "bookmark"] == ["sync", "delete"]
+    assert [step.priority for step in made.steps] == list(range(len(made.steps)))
+
+
+# --- bookmarks -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("picture", "fields", "bookmark"),
+    [
+        ("A: 1 2 3 B: 1 2", {}, "nothing"),  # the increment comes now
+        ("A: 1 2 3 B: 1 2 3", {}, "nothing"),
+        ("A: 1 2 3 B-: 1 2", {}, "A bookmark tank/data#2"),  # B is away, and A may prune
+        ("A: 1 2 3 B: 1 2", {"window_open": False}, "A bookmark tank/data#2"),
+        ("A: 1 2 3 B: 1 2", {"interval_s": DAY}, "A bookmark tank/data#2"),  # B is late
+        ("A: 2 3 B: 2", {}, "A bookmark tank/data#2"),  # 2 is the next to go
+        ("A: 2 #2 3 B: 2", {}, "nothing"),  # there is one
+        ("A: #2@mark 2 3 B: 2", {}, "nothing"),  # of another name
+        ("A: #9@2 2 3 B: 2", {}, "A bookmark tank/data#2-2"),  # the name is taken
+        ("A: #2 3 B: 2", {}, "nothing"),  # all that is left is one
+        ("A: 2@old 3 B: 2", {}, "A bookmark tank/data#old"),
+        ("A-: 2 3 B: 2", {}, "nothing"),
+        ("A: 2 3 B: 2 C: 2", {}, "A bookmark tank/data#2"),  # one is enough for both
+        ("A: 2 3 4 B: 2 C: 3", {"window_open": False}, "A bookmark tank/data#2, A bookmark tank/data#3"),
+        ("A: 2 3 B: 2", {"delete": "never"}, "nothing"),
+        ("A: 2 3 B: 2", {"paused_datasets": ("*",)}, "nothing"),
+    ],
+)
+def test_a_base_that_may_go_gets_a_bookmark(picture: str, fields: dict[str, Any], bookmark: str) -> None:
+    drawn = draw(mirrored(picture, **fields))
+    assert (", ".join(part for part in drawn.split(", ") if "bookmark" in part) or "nothing") == bookmark
+
+
+def test_a_bookmark_is_made_on_the_hub_by_the_hub() -> None:
+    (step,) = [step for step in mirrored("A: 2 3 B: 2").steps if step.type == "bookmark"]
+    assert (step.executor, step.target, step.source, step.target_dataset) == ("A", "A", None, "tank/data")
+    assert (step.end and step.end.guid, step.new_name, step.expected_guids) == ("2", "tank/data#2", ("2",))
+    assert not step.destructive
+
+
+def test_a_name_too_long_for_a_bookmark_gives_way_to_the_guid() -> None:
+    name = "x" * 245  # tank/data@... fits; tank/data#...-2 would not
+    made = mirrored(f"A: #9@{name} 2@{name} 3 B: 2")
+    (step,) = [step for step in made.steps if step.type == "bookmark"]
+    assert step.new_name == "tank/data#2"
+
+
+def test_months_of_pruning_never_lose_a_base() -> None:
+    """The hub takes a snapshot a day and keeps three, while B is away; A obeys its bookmark steps."""
+    hub, replica = members_of("A: 1 2 3 B-: 1 2 3")
+    held = hub.replicas["tank/data"]
+    for day in range(4, 40):
+        policy = hub_policy(delete="mirror", interval_s=DAY)
+        for step in plan_group(policy, [hub, replica], Work(), NOW).steps:
+            assert step.type == "bookmark"
+            held = _bookmarked(held, step.end)
+        snapshot = replace(held.snapshots[-1], name=str(day), guid=str(day), createtxg=day, creation=day * DAY)
+        held = replace(held, snapshots=(*held.snapshots[-2:], snapshot))
+        hub = _with(hub, held)
+    assert [mark.guid for mark in held.bookmarks] == ["3"], "one bookmark is enough for all that time"
+    back = replace(replica, confirmed_at=NOW)
+    assert draw(plan_group(hub_policy(), [hub, back], Work(), NOW)) == "B #3-37, B 37..39"
+
+
+def _bookmarked(held: Replica, snapshot: Snapshot | None) -> Replica:
+    assert snapshot is not None
+    mark = Bookmark(snapshot.name, snapshot.guid, snapshot.createtxg, snapshot.creation)
+    return replace(held, bookmarks=(*held.bookmarks, mark))
+
+
+def _with(member: Member, held: Replica) -> Member:
+    return replace(member, replicas={**member.replicas, held.dataset: held})
