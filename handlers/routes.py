@@ -2,7 +2,7 @@
 
 import bottle
 
-from handlers import actions, conflicts, events, health, inventories, snapshots, sync, sync_groups, systems
+from handlers import actions, conflicts, events, health, inventories, singles, snapshots, sync, sync_groups, systems
 from handlers import bodies as b
 from handlers.binding import build_app
 from handlers.request import (
@@ -48,13 +48,13 @@ ENDPOINTS = (  # method, path, handler, callers, body, query
     ),
     Endpoint("GET", "/systems/<system_id>/inventory", inventories.show_inventory, SELF_OR_VIEWER),
     Endpoint("POST", "/systems/<system_id>/inventory/accept", inventories.accept_inventory, ADMIN, query=b.AcceptQuery),
-    Endpoint("POST", "/snapshots", snapshots.report_snapshot, OWN, b.SnapshotBody),
-    Endpoint("POST", "/snapshots/batch", snapshots.report_snapshots, OWN, list[b.SnapshotBody], large=True),
+    Endpoint("POST", "/snapshots", singles.report_snapshot, OWN, b.SnapshotBody),
+    Endpoint("POST", "/snapshots/batch", singles.report_snapshots, OWN, list[b.SnapshotBody], large=True),
     Endpoint("GET", "/snapshots", snapshots.list_snapshots, OWN_OR_VIEWER, query=b.SnapshotQuery),
     Endpoint("GET", "/snapshots/history", snapshots.list_history, OWN_OR_VIEWER, query=b.HistoryQuery),
     Endpoint("GET", "/snapshots/statistics", snapshots.show_statistics, OWN_OR_VIEWER, query=b.StatisticsQuery),
     Endpoint("GET", "/snapshots/<snapshot_id>", snapshots.show_snapshot, OWN_OR_VIEWER),
-    Endpoint("DELETE", "/snapshots/<snapshot_id>", snapshots.forget_snapshot, OWN),
+    Endpoint("DELETE", "/snapshots/<snapshot_id>", singles.forget_snapshot, OWN),
     Endpoint("POST", "/sync-groups", sync_groups.create_sync_group, ADMIN, b.GroupBody),
     Endpoint("GET", "/sync-groups", sync_groups.list_sync_groups, OWN_OR_VIEWER, query=b.Page),
     Endpoint("GET", "/sync-groups/<group_id>", sync_groups.show_sync_group, MEMBERS_OR_VIEWER),

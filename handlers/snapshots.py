@@ -1,4 +1,4 @@
-"""Single snapshots: added, listed, deleted; what appeared and went; and figures over them."""
+"""Snapshots: listed and shown; what appeared and went; and figures over them."""
 
 import hashlib
 import heapq
@@ -9,15 +9,14 @@ from typing import Any
 
 import msgspec
 
-from handlers.bodies import HistoryQuery, SnapshotBody, SnapshotQuery, StatisticsQuery
-from handlers.errors import Forbidden, Invalid, require_valid
-from handlers.events import record
-from handlers.inventories import summary_of
+from handlers.bodies import HistoryQuery, SnapshotQuery, StatisticsQuery
+from handlers.errors import Forbidden
 from handlers.pages import paginated
 from handlers.request import Answer, Request
-from handlers.values import MAX_GUID, from_unix, guid, legal_name, number, with_offset
+from handlers.values import from_unix, with_offset
+from planner.paths import pool_of
 from store import REGISTRY, NotFound, inventory_of
-from store.documents import DatasetDoc, Report, SnapshotRow
+from store.documents import DatasetDoc, SnapshotRow
 
 # --- ids -----------------------------------------------------------------------------------------
 
@@ -39,8 +38,8 @@ def _hash(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def _find(request: Request, wanted_id: str) -> tuple[str, DatasetDoc, SnapshotRow]:
-    """Where a snapshot is. Raises NotFound; Forbidden for agents, whether it exists elsewhere or not."""
+def find_snapshot(request: Request, wanted_id: str) -> tuple[str, DatasetDoc, SnapshotRow]:
+    """Where a snapshot is. Raises NotFound; to agents Forbidden for others' ids, whether they exist or not."""
     prefix = wanted_id[:8]
     for system_id in _visible_systems(request, None):
         if _hash(system_id)[:4].hex() != prefix:
@@ -53,8 +52,9 @@ def _find(request: Request, wanted_id: str) -> tuple[str, DatasetDoc, SnapshotRo
             for row in document.snapshots:
                 if not document.absent and snapshot_id(system_id, name, row.name, row.guid) == wanted_id:
                     return system_id, document, row
-    if request.caller.is_agent:
-        raise Forbidden("this key's system has no such snapshot")
+    own = request.caller.system_id
+    if request.caller.is_agent and (own is None or _hash(own)[:4].hex() != prefix):
+        raise Forbidden("this key's system has no part in that")
     raise NotFound(f"no snapshot '{wanted_id}'")
 
 
@@ -69,136 +69,6 @@ def _visible_systems(request: Request, wanted: str | None) -> list[str]:
     return sorted(systems.ids()) if wanted is None else [systems.get(wanted).id]
 
 
-# --- reporting -----------------------------------------------------------------------------------
-
-
-def report_snapshot(request: Request, body: SnapshotBody) -> Answer:
-    """Add or update one snapshot; what the inventory says of others stays."""
-    shown = _store_snapshots(request, [body], lambda index, name: name)[0]
-    location = f"{request.config.api_prefix}/snapshots/{shown['id']}"
-    return Answer(shown, status=201, headers={"Location": location})
-
-
-def report_snapshots(request: Request, body: list[SnapshotBody]) -> Answer:
-    """Add or update several snapshots: all of them, or, if one cannot be, none."""
-    return Answer(_store_snapshots(request, body, lambda index, name: f"snapshots[{index}].{name}"), status=201)
-
-
-def _store_snapshots(request: Request, bodies: list[SnapshotBody], loc_of: Any) -> list[dict[str, Any]]:
-    errors: list[tuple[str, str]] = []
-    rows: list[tuple[str, str, SnapshotRow, Any]] = []
-    for index, body in enumerate(bodies):
-        try:
-            system_id = _system_of(request, body, loc_of(index, "system_id"))
-            dataset, row = _row_of(request, body, lambda name, index=index: loc_of(index, name))
-            rows.append((system_id, dataset, row, body.metadata))
-        except Invalid as invalid:
-            errors += invalid.errors
-    require_valid(errors)
-    shards = {system_id: inventory_of(system_id) for system_id, *_ in rows}
-    shown = []
-    if not rows:
-        return []
-    with request.store.transaction(*shards.values()) as tx:
-        for system_id, dataset, row, metadata in rows:
-            view = tx[shards[system_id]]
-            document = _with_row(view.datasets, dataset, row, metadata)
-            view.datasets.put(document)
-            view.summaries.put(summary_of(document))
-            stored = next(found for found in document.snapshots if found.name == row.name)
-            shown.append(present_snapshot(system_id, document, stored))
-        for shard in shards.values():
-            _forget_digest(tx[shard], request.now)
-    for system_id in shards:
-        record(request, "snapshots.reported", system_id=system_id, count=len(rows))
-    return shown
-
-
-def _system_of(request: Request, body: SnapshotBody, loc: str) -> str:
-    system_id = body.system_id or request.caller.system_id
-    if system_id is None:
-        raise Invalid.at(loc, "is missing: an admin says which system has the snapshot")
-    if request.caller.is_agent and system_id != request.caller.system_id:
-        raise Forbidden("this key's system has no part in that")
-    if system_id not in request.store.read(REGISTRY).systems:
-        raise Invalid.at(loc, f"no system '{system_id}'")
-    return system_id
-
-
-def _row_of(request: Request, body: SnapshotBody, loc: Any) -> tuple[str, SnapshotRow]:
-    dataset = body.dataset
-    if body.pool is not None and dataset != body.pool and not dataset.startswith(body.pool + "/"):
-        dataset = f"{body.pool}/{dataset}"
-    for mark in "@#":
-        if mark in dataset or mark in body.name:
-            raise Invalid.at(loc("dataset" if mark in dataset else "name"), f"'{mark}' does not belong here")
-    legal_name(dataset, loc("dataset"))
-    legal_name(f"{dataset}@{body.name}", loc("name"))
-    if body.guid is None and body.timestamp is None:
-        raise Invalid.at(loc("timestamp"), "is needed where there is no guid")
-    if body.size is not None and body.used is not None and body.size != body.used:
-        raise Invalid.at(loc("used"), "size and used are two names for one number, and differ")
-    size_name = "size" if body.size is not None else "used"
-    now = int(request.now.timestamp())
-    creation = None if body.timestamp is None else int(with_offset(body.timestamp, loc("timestamp")).timestamp())
-    if creation is not None and creation < 0:
-        raise Invalid.at(loc("timestamp"), "is before 1970")
-    return dataset, SnapshotRow(
-        body.name,
-        guid(body.guid, loc("guid")) or "",
-        number(body.createtxg, loc("createtxg"), MAX_GUID),
-        creation,
-        number(getattr(body, size_name), loc(size_name)),
-        number(body.referenced, loc("referenced")),
-        number(body.written, loc("written")),
-        None,
-        None,
-        now,
-        now,
-    )
-
-
-def _with_row(datasets: Any, dataset: str, row: SnapshotRow, metadata: Any) -> DatasetDoc:
-    """The dataset's document with this snapshot in it, in place of the one that it updates."""
-    document: DatasetDoc = datasets.get(dataset) if dataset in datasets else DatasetDoc(id=dataset, reported=False)
-    rows = []
-    for old in document.snapshots:
-        same = old.guid == row.guid if old.guid and row.guid else (old.name, old.creation) == (row.name, row.creation)
-        if same:
-            row = _updated(old, row)
-        elif old.name == row.name:
-            continue  # re-created under the same name
-        else:
-            rows.append(old)
-    rows.append(row)
-    kept: Any = document.snapshot_metadata
-    if metadata is not msgspec.UNSET:
-        kept = {**({} if kept is msgspec.UNSET else kept), row.guid or f"@{row.name}": metadata}
-    return msgspec.structs.replace(document, snapshots=rows, snapshot_metadata=kept, absent=False)
-
-
-def _updated(old: SnapshotRow, new: SnapshotRow) -> SnapshotRow:
-    """`new`, with what it leaves out taken from `old`."""
-    values = {
-        name: getattr(new, name) if getattr(new, name) not in (None, "") else getattr(old, name)
-        for name in new.__struct_fields__
-    }
-    return SnapshotRow(**{**values, "first_seen": old.first_seen})
-
-
-def _forget_digest(view: Any, now: datetime) -> None:
-    """A single snapshot came or went: what the last full report's digest stood for is no longer so."""
-    datasets = [document for document in view.datasets.all() if not document.absent]
-    counts: dict[str, Any] = {"snapshot_count": sum(len(d.snapshots) for d in datasets), "dataset_count": len(datasets)}
-    if "current" in view.reports:
-        old = view.reports.get("current")
-        if not old.columns:  # there never was a full report: single ones are all that this system sends
-            counts["reported_at"] = now
-        view.reports.put(msgspec.structs.replace(old, digest=None, body_digest=None, changed_at=now, **counts))
-    else:
-        view.reports.put(Report(id="current", reported_at=now, changed_at=now, columns=[], digest=None, **counts))
-
-
 # --- showing -------------------------------------------------------------------------------------
 
 
@@ -209,7 +79,7 @@ def present_snapshot(system_id: str, document: DatasetDoc, row: SnapshotRow) -> 
     return {
         "id": snapshot_id(system_id, document.id, row.name, row.guid),
         "name": row.name,
-        "pool": document.id.partition("/")[0],
+        "pool": pool_of(document.id),
         "dataset": document.id,
         "timestamp": from_unix(row.creation),
         "guid": row.guid or None,
@@ -221,16 +91,26 @@ def present_snapshot(system_id: str, document: DatasetDoc, row: SnapshotRow) -> 
         "identity": "guid" if row.guid else "name",
         "created_at": from_unix(row.first_seen),
         "updated_at": from_unix(row.changed),
-        "metadata": metadata.get(row.guid or f"@{row.name}", {}),
+        "metadata": metadata.get(metadata_key(row), {}),
     }
+
+
+def metadata_key(row: SnapshotRow) -> str:
+    """What a snapshot's metadata goes by in its dataset's document."""
+    return row.guid or f"@{row.name}"
+
+
+def full_name(dataset: str, pool: str | None) -> str:
+    """The dataset's full name: a path that does not begin with its pool lies below it."""
+    return dataset if pool is None or pool_of(dataset) == pool else f"{pool}/{dataset}"
 
 
 def _matching(request: Request, query: SnapshotQuery) -> Iterator[tuple[int, str, DatasetDoc, SnapshotRow]]:
     since = int(with_offset(query.since, "since").timestamp()) if query.since else None
     until = int(with_offset(query.until, "until").timestamp()) if query.until else None
     for system_id in _visible_systems(request, query.system_id):
-        for document in _documents(request, system_id, query.dataset):
-            if query.pool is not None and document.id.partition("/")[0] != query.pool:
+        for document in _documents(request, system_id, query.dataset and full_name(query.dataset, query.pool)):
+            if query.pool not in (None, pool_of(document.id)):
                 continue
             for row in document.snapshots:
                 if (
@@ -257,25 +137,7 @@ def list_snapshots(request: Request, query: SnapshotQuery) -> Answer:
 
 def show_snapshot(request: Request, snapshot_id: str) -> dict[str, Any]:
     """Show one snapshot. Raises NotFound."""
-    return present_snapshot(*_find(request, snapshot_id))
-
-
-def forget_snapshot(request: Request, snapshot_id: str) -> Answer:
-    """Take one snapshot out of the inventory (the pool is not touched). Raises NotFound."""
-    system_id, document, row = _find(request, snapshot_id)
-    shard = inventory_of(system_id)
-    with request.store.transaction(shard) as tx:
-        view = tx[shard]
-        if document.id not in view.datasets:
-            raise NotFound(f"no snapshot '{snapshot_id}'")
-        current = view.datasets.get(document.id)
-        rows = [each for each in current.snapshots if (each.name, each.guid) != (row.name, row.guid)]
-        changed = msgspec.structs.replace(current, snapshots=rows)
-        view.datasets.put(changed)
-        view.summaries.put(summary_of(changed))
-        _forget_digest(view, request.now)
-    record(request, "snapshot.forgotten", subject=f"{document.id}@{row.name}", system_id=system_id)
-    return Answer(status=204)
+    return present_snapshot(*find_snapshot(request, snapshot_id))
 
 
 def list_history(request: Request, query: HistoryQuery) -> Answer:
@@ -311,7 +173,7 @@ def _entry(event: str, system_id: str, dataset: str, row: SnapshotRow, at: datet
         "event": event,
         "at": at,
         "system_id": system_id,
-        "pool": dataset.partition("/")[0],
+        "pool": pool_of(dataset),
         "dataset": dataset,
         "name": row.name,
         "guid": row.guid or None,
@@ -341,7 +203,7 @@ def _statistics_of(system_id: str, document: DatasetDoc, start: float, days: int
         growth = newest.referenced - ((base.referenced or 0) if base is not None else 0)
     return {
         "system_id": system_id,
-        "pool": document.id.partition("/")[0],
+        "pool": pool_of(document.id),
         "dataset": document.id,
         "count": len(rows),
         "oldest": from_unix(times[0]) if times else None,
