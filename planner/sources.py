@@ -1,6 +1,6 @@
 """Who sends what: the members that can bring a target what it lacks, and the streams they would send."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from planner.encryption import Form, Unfit, form_for_new, form_for_replica
@@ -54,13 +54,13 @@ def ranked(scene: Scene, path: str, target: Site, first: Site | None) -> list[tu
     return [(site, site.histories[path]) for site in sorted(able, key=rank)]
 
 
-def route(scene: Scene, wish: Wish, pinned: str | None = None) -> Route:
-    """The streams that bring as much of the wish as its members can.
+def route(scene: Scene, wish: Wish, pinned: str | None = None, without: Collection[str] = ()) -> Route:
+    """The streams that bring as much of the wish as its members can, the pinned one first, some left out.
 
     One source is taken while it holds the base and the end. Where the base is unknown to the one that has the end,
     another that has both the base and something newer brings the target to where the first can go on.
     """
-    candidates = ranked(scene, wish.path, wish.target, wish.first)
+    candidates = [one for one in ranked(scene, wish.path, wish.target, wish.first) if one[0].id not in without]
     if pinned is not None:
         candidates.sort(key=lambda candidate: candidate[0].id != pinned)
     legs: list[Leg] = []

@@ -23,7 +23,7 @@ from planner.names import name_problem
 from planner.paths import ancestors, path_of
 from planner.resume import decode_resume_token
 from planner.sites import Scene, Site
-from planner.sources import Wish, ranked, route
+from planner.sources import Route, Wish, ranked, route
 from planner.streams import full, increments
 from planner.transfers import Chain, abort, above_of, chain, failure_of, parents, resumption, room_for
 
@@ -318,7 +318,6 @@ def _above(scene: Scene, outcome: Outcome, done: Done) -> _Above:
 
 def _brought(scene: Scene, course: Course, outcome: Outcome, done: Done) -> Outcome:
     """The streams that bring what is lacking, with the parents it needs, and what has to be left out."""
-    target, dataset = outcome.site, outcome.site.dataset(outcome.path)
     problem = _impossible(outcome)
     above = _above(scene, outcome, done) if outcome.held is None else _Above()
     if problem or above.waits:
@@ -326,18 +325,32 @@ def _brought(scene: Scene, course: Course, outcome: Outcome, done: Done) -> Outc
     blocked = obstacles(outcome, outcome.lack.newer)
     todo = tuple(snapshot for snapshot in outcome.lack.newer if snapshot.guid not in blocked)
     wish = _wish(course, outcome, todo)
-    found = route(scene, wish)
-    made: tuple[Step, ...] = ()
-    if found.legs:
-        made = parents(scene, target, found.legs[0].source, above.missing, above.after)
-    after = made[-1].action_id if made else above.after
-    sent = chain(scene, wish, found, after, room_for(target, dataset))
+    found, made, sent = _first_that_may(scene, wish, above)
     reasons = [*dict.fromkeys(blocked.values()), *_left_out(sent)]
     brought = {snapshot.guid for step in sent.steps for snapshot in step.delivers}
     if not sent.stopped and any(snapshot.guid not in brought for snapshot in todo):
         reasons.append("; ".join(found.refusals) or _why_not(course, outcome))
     steps = made + sent.steps if sent.steps else ()
     return replace(outcome, steps=steps, reasons=tuple(reasons), failed=sent.failed)
+
+
+def _first_that_may(scene: Scene, wish: Wish, above: _Above) -> tuple[Route, tuple[Step, ...], Chain]:
+    """The best route, the parents it needs, and its steps; another source where the best one has just failed."""
+    room = room_for(wish.target, wish.target.dataset(wish.path))
+    failed: list[str] = []
+    first: tuple[Route, tuple[Step, ...], Chain] | None = None
+    while True:
+        found = route(scene, wish, without=failed)
+        made: tuple[Step, ...] = ()
+        if found.legs:
+            made = parents(scene, wish.target, found.legs[0].source, above.missing, above.after)
+        sent = chain(scene, wish, found, made[-1].action_id if made else above.after, room)
+        first = first or (found, made, sent)
+        if sent.steps:
+            return found, made, sent
+        if not sent.failed:
+            return first
+        failed.append(found.legs[0].source.id)
 
 
 def _impossible(outcome: Outcome) -> str | None:

@@ -18,7 +18,7 @@ from planner.histories import (
     relate,
 )
 from planner.model import Bookmark, Replica, Snapshot
-from tests.pictures import history_of
+from tests.pictures import DAY, history_of
 
 
 def read(line: str) -> History:
@@ -109,12 +109,43 @@ def test_raw_streams_compare_iv_sets_where_both_are_known(ours: str, theirs: str
     assert plain.at_target.guid == "2", "other streams compare guids alone"
 
 
-def test_a_bookmark_is_placed_by_createtxg_then_by_creation() -> None:
-    source = read("1 #2 3 4")
-    late = Bookmark("late", "9", createtxg=None, creation=source.snapshots[1].creation)
-    assert source.after(source.marks["2"]) == source.snapshots[1:]
-    assert source.after(late) == source.snapshots[2:]
-    assert source.after(Bookmark("nowhere", "9")) is None
+@pytest.mark.parametrize(
+    ("mark", "later"),
+    [
+        (Bookmark("mark", "9", createtxg=2, creation=10**12), ["3", "4"]),  # createtxg orders a pool's snapshots
+        (Bookmark("mark", "9", createtxg=3), ["4"]),
+        (Bookmark("mark", "9", creation=3 * DAY), ["4"]),
+        (Bookmark("mark", "9", createtxg=99), []),
+        (Bookmark("mark", "9"), None),
+    ],
+)
+def test_a_bookmark_is_placed_by_createtxg_then_by_creation(mark: Bookmark, later: list[str] | None) -> None:
+    found = read("1 2 3 4").after(mark)
+    assert (None if found is None else [snapshot.guid for snapshot in found]) == later
+
+
+def test_a_bookmark_among_snapshots_without_createtxg_is_placed_by_creation() -> None:
+    held = read("1 2 3")
+    plain = history(replace(held.replica, snapshots=tuple(replace(s, createtxg=None) for s in held.snapshots)))
+    found = plain.after(Bookmark("mark", "9", createtxg=2, creation=2 * DAY))
+    assert [snapshot.guid for snapshot in found or ()] == ["3"]
+    undated = history(replace(held.replica, snapshots=tuple(replace(s, creation=None) for s in held.snapshots)))
+    assert undated.after(Bookmark("mark", "9", creation=2 * DAY)) is None
+
+
+def test_a_snapshot_has_its_place_whatever_is_known_of_it() -> None:
+    bare = tuple(Snapshot(guid, guid) for guid in "123")
+    held = history(Replica("tank/data", snapshots=bare))
+    assert held.after(bare[1]) == (bare[2],)
+
+
+@pytest.mark.parametrize(
+    "vague", [Snapshot("1", ""), Snapshot("1", "1", by_name=True), Snapshot("1", "", by_name=True)]
+)
+def test_what_is_known_by_name_only_is_not_in_the_index(vague: Snapshot) -> None:
+    held = history(Replica("tank/data", snapshots=(vague,), bookmarks=(Bookmark("mark", ""),), written=0))
+    assert (held.places, held.marks) == ({}, {})
+    assert draw(held, held) == "Unrelated"
 
 
 def test_a_bookmark_that_has_no_place_is_no_base() -> None:

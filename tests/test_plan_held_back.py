@@ -313,6 +313,26 @@ def test_what_failed_waits_until_it_may_be_tried_again() -> None:
     assert draw(plan("A: 1 2 3 B: 1", waiting)) == "B 1..3", "another end is another step"
 
 
+def test_what_one_system_failed_at_another_may_try_at_once() -> None:
+    step = plan("A: 1 2 B: 1").steps[0]
+    failed = Failure(step.action_id, 1, NOW - 10, NOW + 1, "ssh: no route to host", executor="C")
+    assert draw(plan("A: 1 2 B: 1", Work(failures=(failed,)))) == "B 1-2"
+    assert plan("A: 1 2 B: 1", Work(failures=(replace(failed, executor="A"),))).steps == ()
+
+
+def test_where_the_best_source_failed_another_is_taken() -> None:
+    step = plan("A: 1 2 B: 1").steps[0]
+    failed = Failure(step.action_id, 1, NOW - 10, NOW + 1, "ssh: no route to host", executor="A")
+    work = Work(failures=(failed,))
+    assert draw(plan("A: 1 2 B: 1 C: 1 2", work)) == "B 1-2 via C"
+    assert draw(plan("A: 1 2 3 B: 1 C: 1 2", work)) == "B 1..3, C 2-3", "another end is another step"
+    both = Work(failures=(failed, replace(failed, executor="C")))
+    made = plan("A: 1 2 B: 1 C: 1 2", both)
+    assert (made.steps, status(made, "B")) == ((), "error")
+    assert "no route to host" in reasons(made, "B")
+    assert plan("A: 1 2 B: 1 C: 1 2", work, transfer="pull").steps != (), "B itself has not failed"
+
+
 # --- which source ----------------------------------------------------------------------------------
 
 
