@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli import admin, check, demo, serve, views
+from cli import admin, backups, check, demo, serve, views
 from cli.terminal import OpenWitness, Refusal
 from config import ConfigError
 from handlers.errors import Refused
@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         "check", parents=[shared], help="check the configuration and every file of the store"
     )
     checking.set_defaults(run=check.check)
+    _add_backups(commands, shared)
     return parser
 
 
@@ -105,3 +106,15 @@ def _add_keys(
     command = keys.add_parser("revoke", parents=[shared], help="make a key, or all of a system's, worthless at once")
     command.add_argument("key", metavar="ID|HOST", help="a key's id (what stands before its dot), or a system")
     command.set_defaults(run=admin.revoke_key)
+
+
+def _add_backups(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", shared: argparse.ArgumentParser
+) -> None:
+    command = commands.add_parser("backup", parents=[shared], help="write the store, as of one moment, to one file")
+    command.add_argument("file", help="a new file, or - for stdout")
+    command.set_defaults(run=backups.backup)
+    command = commands.add_parser("restore", parents=[shared], help="check a backup, and make it the store")
+    command.add_argument("file", help="what `backup` wrote")
+    command.add_argument("--replace", action="store_true", help="even if the store has systems already")
+    command.set_defaults(run=backups.restore)

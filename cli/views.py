@@ -69,7 +69,8 @@ def print_status(groups: list[Json], request: Request) -> None:
 
 
 def _summary(group: Json) -> str:
-    cells = [cell for row in group["datasets"] for cell in row["systems"].values() if not cell["is_source"]]
+    every = [cell for row in group["datasets"] for cell in row["systems"].values()]
+    cells = [cell for cell in every if not cell["is_source"] or _verdict(cell) != OK]
     counts = {
         "in conflict": sum(cell["status"] == "conflict" for cell in cells),
         "failing": sum(cell["status"] == "error" for cell in cells),

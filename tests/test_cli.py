@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from cli.terminal import ago, size, span
 from handlers.local import ask, create_key, request_here
 from handlers.request import Witness
 from handlers.routes import make_app
+from store import REGISTRY
 from tests.lab import CHECKOUT
 from tests.witness import ADMIN, ENROLL, Client
 from zfs_sync import open_witness
@@ -53,6 +54,13 @@ def example(tmp_path: Path) -> Witness:
     witness = opened(tmp_path, SETTINGS)
     fill(witness, datetime.now(UTC))
     return witness
+
+
+def narrowed(folder: Path, glob: str) -> None:
+    """Leave the example only the group `backup`, and of it only some datasets."""
+    text = SETTINGS.partition("  - name: offsite")[0]
+    text = text.replace("    sync_interval", f'    datasets: {{include: ["{glob}"]}}\n    sync_interval')
+    (folder / "zfs_sync.yaml").write_text(text)
 
 
 def answer(witness: Witness, endpoint: str, group: str) -> Any:
@@ -101,15 +109,21 @@ def test_status_as_json_is_what_the_api_answers(example: Witness, command: Comma
 
 
 def test_status_is_ok_when_everything_is_in_sync(example: Witness, tmp_path: Path, command: Command) -> None:
-    text = SETTINGS.replace("    sync_interval", '    datasets: {include: ["vm/**"]}\n    sync_interval', 1)
-    (tmp_path / "zfs_sync.yaml").write_text(text.partition("  - name: offsite")[0])
+    narrowed(tmp_path, "vm/**")
     done, said, _ = command("status")
     assert (done, said.splitlines()[0]) == (0, "OK: backup: 3 in sync")
 
 
+def test_a_source_without_new_snapshots_is_late(tmp_path: Path, command: Command) -> None:
+    fill(opened(tmp_path, SETTINGS), datetime.now(UTC) - timedelta(days=2))
+    narrowed(tmp_path, "vm/**")
+    done, said, _ = command("status")
+    assert (done, said.splitlines()[0]) == (1, "WARNING: backup: 3 late, 3 in sync")
+    assert "vm/git on nas: nas has taken no new snapshot of tank/vm/git for too long" in said
+
+
 def test_a_replica_within_its_interval_is_behind_and_well(example: Witness, tmp_path: Path, command: Command) -> None:
-    text = SETTINGS.replace("    sync_interval", "    datasets: {include: [media/films]}\n    sync_interval", 1)
-    (tmp_path / "zfs_sync.yaml").write_text(text.partition("  - name: offsite")[0])
+    narrowed(tmp_path, "media/films")
     done, said, _ = command("status")
     assert (done, said.splitlines()[0]) == (0, "OK: backup: 1 behind")
 
@@ -307,6 +321,53 @@ def test_check_notes_whom_a_group_still_expects_and_misses_files(tmp_path: Path,
         "",
         f"zfs_sync: {tmp_path}/zfs_sync.yaml:1: tls_cert: tls_cert and tls_key go together\n",
     )
+
+
+# --- backup and restore --------------------------------------------------------------------------
+
+
+def test_a_backup_is_private_whole_and_restores_all(example: Witness, tmp_path: Path, command: Command) -> None:
+    file = tmp_path / "saved.tar.gz"
+    assert command("backup", str(file))[0] == 0
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    before = command("status", "--json")[0], json.loads(command("systems", "--json")[1])
+    assert command("backup", str(file)) == (1, "", f"zfs_sync: {file}: File exists\n")
+    done, _, complaint = command("restore", str(file))
+    assert (done, complaint.partition(":")[2]) == (
+        1,
+        " the store holds 3 systems: --replace puts the backup in their place (back it up first)\n",
+    )
+    example.store.remove(REGISTRY)
+    assert json.loads(command("systems", "--json")[1]) == []
+    assert command("restore", str(file))[0] == 0
+    after = command("status", "--json")[0], json.loads(command("systems", "--json")[1])
+    assert [system["id"] for system in after[1]] == [system["id"] for system in before[1]]
+    assert command("restore", "--replace", str(file))[0] == 0
+
+
+def test_a_backup_that_cannot_be_written_or_read_is_one_line(
+    example: Witness, tmp_path: Path, command: Command
+) -> None:
+    for arguments in (("backup", "nowhere/saved"), ("restore", "--replace", "nowhere/saved")):
+        assert command(*arguments) == (1, "", "zfs_sync: nowhere/saved: No such file or directory\n")
+    (tmp_path / "saved").write_text("no backup")
+    done, _, complaint = command("restore", "--replace", "saved")
+    assert (done, "this is no backup" in complaint, len(json.loads(command("systems", "--json")[1]))) == (1, True, 3)
+
+
+def test_a_backup_that_breaks_off_leaves_no_file(example: Witness, tmp_path: Path, command: Command) -> None:
+    (tmp_path / "data" / "registry.json").unlink()
+    (tmp_path / "data" / "registry.json").mkdir()
+    assert command("backup", "saved")[0] == 1
+    assert not (tmp_path / "saved").exists()
+
+
+def test_a_backup_goes_through_a_pipe(example: Witness, tmp_path: Path) -> None:
+    program = f"{sys.executable} {CHECKOUT}/zfs_sync.py"
+    done = subprocess.run(
+        f"{program} backup - | tar tzf -", shell=True, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert {"registry.json", "secret_key"} <= set(done.stdout.split())
 
 
 # --- all of them ---------------------------------------------------------------------------------
