@@ -12,11 +12,18 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 from config import GroupName, GroupOptions
 
 Platform = Literal["linux", "freebsd", "illumos", "macos", "windows", "other"]
-Hostname = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\Z", max_length=253)]
-SshHostname = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9:]([A-Za-z0-9.:_-]*[A-Za-z0-9:])?\Z", max_length=253)]
-SshUser = Annotated[str, Meta(pattern=r"\A[A-Za-z_][A-Za-z0-9._-]{0,31}\Z")]
+
+
+def _text(meaning: str, pattern: str, max_length: int | None = None) -> Meta:
+    """What a text must match; whoever sends another is told the meaning."""
+    return Meta(pattern=rf"\A{pattern}\Z", max_length=max_length, description=meaning)
+
+
+Hostname = Annotated[str, _text("a hostname", r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", 253)]
+SshHostname = Annotated[str, _text("a hostname or an address", r"[A-Za-z0-9:]([A-Za-z0-9.:_-]*[A-Za-z0-9:])?", 253)]
+SshUser = Annotated[str, _text("the name of a user", r"[A-Za-z_][A-Za-z0-9._-]{0,31}")]
 Port = Annotated[int, Meta(ge=1, le=65535)]
-Uuid = Annotated[str, Meta(pattern=r"\A[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")]
+Uuid = Annotated[str, _text("a UUID in small letters", "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")]
 Text = Annotated[str, Meta(max_length=1000)]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 Number = str | int  # a decimal string or an integer; its range is checked by handlers.values
@@ -56,7 +63,7 @@ class SystemChanges(Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
 class HeartbeatBody(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """What an agent says when it calls."""
 
-    inventory_digest: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")] | None = None
+    inventory_digest: Annotated[str, _text("SHA-256 in small hexadecimal digits", "[0-9a-f]{64}")] | None = None
     agent_version: Annotated[str, Meta(max_length=100)] | None = None
     zfs_version: Annotated[str, Meta(max_length=100)] | None = None
     metadata: dict[str, Any] | None = None
@@ -208,7 +215,7 @@ class SnapshotQuery(Page, kw_only=True, frozen=True, forbid_unknown_fields=True)
     pool: Name | None = None
     dataset: Name | None = None
     name: Name | None = None
-    guid: Annotated[str, Meta(pattern=r"\A[0-9]{1,20}\Z")] | None = None
+    guid: Annotated[str, _text("a guid in decimal", "[0-9]{1,20}")] | None = None
     since: datetime | None = None
     until: datetime | None = None
 

@@ -13,7 +13,7 @@ from handlers.errors import Conflicting, Invalid
 from handlers.events import record
 from handlers.pages import paginated
 from handlers.request import Answer, Request, Witness
-from handlers.values import legal_name
+from handlers.values import legal_root
 from handlers.wire import require_match
 from store import REGISTRY, AlreadyExists, NotFound, group_records
 from store.documents import Group, System
@@ -220,7 +220,7 @@ def add_group_system(request: Request, group_id: str, body: MembershipBody) -> d
     """Add a system to a sync group, or change its root."""
     _require_api_group(request, get_group(request, group_id))
     if body.root is not None:
-        legal_name(body.root, "root")
+        legal_root(body.root, "root")
     with request.store.transaction(REGISTRY) as tx:
         registry = tx[REGISTRY]
         if body.system_id not in registry.systems:
@@ -275,7 +275,7 @@ def _spec_of(request: Request, body: GroupBody) -> dict[str, Any]:
     members: dict[str, Any] = {system_id: {"root": None} for system_id in body.system_ids}
     for system_id, member in body.members.items():
         if member.root is not None:
-            legal_name(member.root, f"members.{system_id}.root")
+            legal_root(member.root, f"members.{system_id}.root")
         members[system_id] = {"root": member.root}
     systems = request.store.read(REGISTRY).systems
     for system_id in members:

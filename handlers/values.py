@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from handlers.errors import Invalid
-from planner.names import name_problem
+from planner.names import dataset_problem, name_problem, new_name_problem
 
 MAX_GUID = 2**64 - 1
 MAX_SIZE = 2**63 - 1
@@ -58,6 +58,13 @@ def with_offset(value: datetime, loc: str) -> datetime:
 def legal_name(name: str, loc: str) -> str:
     """A full ZFS name, unchanged. Raises Invalid with what is wrong with it."""
     if problem := name_problem(name):
+        raise Invalid.at(loc, problem)
+    return name
+
+
+def legal_root(name: str, loc: str) -> str:
+    """The name of a dataset that others can be made below, unchanged. Raises Invalid with what is wrong with it."""
+    if problem := dataset_problem(name) or new_name_problem(name):
         raise Invalid.at(loc, problem)
     return name
 

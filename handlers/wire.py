@@ -1,13 +1,16 @@
 """Bytes to values and back: bodies, queries, ETags. Knows nothing of what is said."""
 
 import hashlib
+import re
 import uuid
 import zlib
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
+import msgspec.inspect
 
 from handlers.errors import Invalid, Malformed, PreconditionFailed, TooLarge, UnsupportedMediaType
 from handlers.request import Request
@@ -74,18 +77,38 @@ def decode_json(raw: bytes, kind: Any) -> Any:
     try:
         return msgspec.json.decode(raw, type=kind)
     except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from None
+        raise _invalid(str(error), kind) from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(f"the body is not JSON: {error}") from None
 
 
-def _invalid(message: str) -> Invalid:
+def _invalid(message: str, kind: Any) -> Invalid:
     """msgspec's "Expected `int`, got `str` - at `$.snapshots[3].guid`" as an Invalid with that location."""
     what, _, where = message.partition(" - at `")
-    loc = where.rstrip("`").removeprefix("$").removeprefix(".")
+    loc = where.removeprefix("key` in `").rstrip("`").removeprefix("$").removeprefix(".")
+    pattern = what.partition("matching regex ")[2]
+    what = f"expected {_meanings(kind)[pattern]}" if pattern in _meanings(kind) else what
+    if named := re.match(r"(\w+): ", what):  # a type's own check says it so
+        loc = f"{loc}.{named[1]}".removeprefix(".")
+        what = what[named.end() :]
     if "field `" in what:
         loc = f"{loc}.{what.partition('field `')[2].partition('`')[0]}".removeprefix(".")
     return Invalid.at(loc or "body", what)
+
+
+@lru_cache(maxsize=64)
+def _meanings(kind: Any) -> dict[str, str]:
+    """What each pattern in a type stands for, by the pattern as msgspec prints it."""
+    found: dict[str, str] = {}
+    nodes: list[Any] = [msgspec.inspect.type_info(kind)]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, msgspec.inspect.Metadata) and isinstance(node.type, msgspec.inspect.StrType):
+            found[repr(node.type.pattern)] = str((node.extra_json_schema or {}).get("description"))
+        for name in ("type", "fields", "types", "item_type", "key_type", "value_type"):
+            below = getattr(node, name, ())
+            nodes += below if isinstance(below, tuple) else (below,)
+    return found
 
 
 def decode_query(kind: type[msgspec.Struct], query_string: str) -> Any:
@@ -99,7 +122,7 @@ def decode_query(kind: type[msgspec.Struct], query_string: str) -> Any:
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from None
+        raise _invalid(str(error), kind) from None
 
 
 # --- answering -----------------------------------------------------------------------------------
