@@ -86,8 +86,15 @@ def _greet(settings: config.Config, shown: Mapping[Any, str]) -> None:
 def run_gunicorn(settings: config.Config, listener: socket.socket, load_app: Callable[[], Any]) -> None:
     """Serve on a socket until a signal ends it, which raises SystemExit; each worker loads the app for itself."""
     from gunicorn.app.base import BaseApplication
+    from gunicorn.glogging import Logger
 
-    gunicorn_options = _gunicorn_options(settings, listener.detach())
+    class ToOurLog(Logger):  # type: ignore[misc]  # gunicorn has no types
+        def setup(self, cfg: Any) -> None:
+            super().setup(cfg)
+            self.error_log.handlers.clear()
+            self.error_log.propagate = True
+
+    gunicorn_options = {**_gunicorn_options(settings, listener.detach()), "logger_class": ToOurLog}
 
     class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         def load_config(self) -> None:

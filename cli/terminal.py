@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 import config
-from handlers.local import request_here
+from handlers.local import request_here, user_name
 from handlers.request import Request, Witness
 
 if TYPE_CHECKING:
@@ -45,17 +45,8 @@ def require_owner(settings: config.Config) -> None:
         return
     owners = sorted({entry.stat().st_uid for entry in folder.iterdir()})
     if owners and 0 not in owners:
-        user = _user(owners[0])
+        user = user_name(owners[0])
         raise Refusal(f"what lies in {folder} belongs to {user}: run this as that user (sudo -u {user} ...)")
-
-
-def _user(uid: int) -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"#{uid}"
 
 
 def console() -> "Console":

@@ -147,7 +147,7 @@ def _reasons(rows: Iterable[Json], systems: list[Json]) -> Iterator[str]:
 def plan(options: argparse.Namespace, open_witness: OpenWitness) -> int:
     """Show what a group's systems should run next, in order, and what is skipped and why."""
     request = open_here(options, open_witness)
-    (group,) = groups_named(request, options.group)
+    group = groups_named(request, options.group)[0]
     query = {"system_id": system_named(request, options.system)} if options.system else {}
     if options.script:
         if not options.system:

@@ -1,6 +1,7 @@
 """The API without HTTP, for whoever may read and write the data folder: that alone makes them an admin."""
 
 import getpass
+import os
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -31,7 +32,7 @@ def request_here(
     """A request that came over no network, from the person at this machine unless `caller` says who."""
     return Request(
         witness=witness,
-        caller=caller or Caller("admin", f"local:{_user()}"),
+        caller=caller or Caller("admin", f"local:{_who()}"),
         now=now or datetime.now(UTC),
         id=uuid.uuid4().hex,
         address="local",
@@ -40,11 +41,18 @@ def request_here(
     )
 
 
-def _user() -> str:
+def user_name(uid: int) -> str:
+    """What a user of this machine is called; a container's may have no name."""
+    import pwd
+
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return "unknown"
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
+
+
+def _who() -> str:
+    return user_name(os.geteuid()) if hasattr(os, "geteuid") else getpass.getuser()
 
 
 def ask(request: Request, endpoint_name: str, query: Any = None, body: Any = None, **path_args: str) -> Any:

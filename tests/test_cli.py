@@ -19,7 +19,7 @@ import cli
 import config
 from cli.demo import SETTINGS, fill
 from cli.terminal import ago, size, span
-from handlers.local import ask, create_key, request_here
+from handlers.local import ask, create_key, request_here, user_name
 from handlers.request import Witness
 from handlers.routes import make_app
 from store import REGISTRY
@@ -408,6 +408,10 @@ def test_root_writes_nothing_into_a_store_of_another_user(example: Witness, tmp_
     )
     assert {path.stat().st_uid for path in (tmp_path / "data").rglob("*")} == {65534}
     assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
+
+
+def test_users_have_names_or_numbers() -> None:
+    assert (user_name(0), user_name(4_000_000_000)) == ("root", "#4000000000")
 
 
 @pytest.mark.parametrize(

@@ -219,6 +219,27 @@ def test_a_start_forgets_what_is_older_than_the_settings_say(folder: Path) -> No
         server.end(signal.SIGTERM)
 
 
+def test_every_line_of_the_log_is_json_in_the_file_that_the_settings_name(folder: Path) -> None:
+    with (folder / "zfs_sync.yaml").open("a") as file:
+        file.write("log_file: witness.log\nlog_format: json\n")
+    with serving(folder) as server:
+        server.get("/health")
+        os.kill(server.workers()[0], signal.SIGKILL)  # of which gunicorn's own log tells
+        server.wait_until(lambda: "SIGKILL" in (folder / "witness.log").read_text())
+        assert server.end(signal.SIGTERM) == 0
+    lines = [json.loads(line) for line in (folder / "witness.log").read_text().splitlines()]
+    assert ("INFO", "zfs_sync") in [(line["levelname"], line["name"]) for line in lines]
+    assert "gunicorn.error" in [line["name"] for line in lines]
+    assert (folder / "err").read_text() == ""
+
+
+def test_a_data_folder_that_cannot_be_used_is_one_line(folder: Path) -> None:
+    (folder / "data").write_text("a file")
+    done = subprocess.run(PROGRAM, cwd=folder, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"zfs_sync: {folder}/data: .*\n", done.stderr)
+
+
 # --- the example ---------------------------------------------------------------------------------
 
 
