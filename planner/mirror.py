@@ -78,7 +78,7 @@ def deletions(scene: Scene, strands: Iterable[Strand], plan: Plan) -> Mirrored:
     skips: list[Skip] = []
     for course, outcome, gone in candidates:
         site, dataset = outcome.site, outcome.site.dataset(outcome.path)
-        problem = _unsafe(scene, course, outcome)
+        problem = _unsafe(scene, outcome)
         if problem is not None:
             skips.append(Skip(outcome.path, dataset, site.id, problem))
             continue
@@ -110,14 +110,16 @@ def _candidates(scene: Scene, strand: Strand) -> Iterator[tuple[Course, Outcome,
             yield course, outcome, gone
 
 
-def _unsafe(scene: Scene, course: Course, outcome: Outcome) -> str | None:
+def _unsafe(scene: Scene, outcome: Outcome) -> str | None:
     """Why nothing of a replica may be deleted now."""
     held, site = outcome.held, outcome.site
     assert held is not None
-    place, hub = (site.id, held.replica.dataset), (course.leader.id, course.lead.replica.dataset)
-    if place in scene.guarded or hub in scene.guarded:
-        where = f"{place[1]} on {site.host}" if place in scene.guarded else f"{hub[1]} on {course.leader.host}"
-        return f"nothing is deleted: {where} lost most of its snapshots at once, and no admin has accepted that yet"
+    place = (site.id, held.replica.dataset)
+    for other in scene.sites:
+        dataset = other.dataset(outcome.path)
+        if (other.id, dataset) in scene.guarded:
+            lost = f"{dataset} on {other.host} lost most of its snapshots at once"
+            return f"nothing is deleted: {lost}, and no admin has accepted that yet"
     if held.replica.resume_token or place in scene.leases:
         return f"nothing is deleted from {held.replica.dataset} while a transfer into it is under way"
     if held.replica.written is None:
