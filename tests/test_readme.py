@@ -148,7 +148,7 @@ class Newcomer:
             self.servers.append(
                 subprocess.Popen(argv, cwd=self.checkout, env=environ, stdout=out, stderr=out, text=True)
             )
-        for _ in range(400):
+        for _ in range(1200):
             if until in log.read_text():
                 return log.read_text()
             assert self.servers[-1].poll() is None, log.read_text()

@@ -58,7 +58,7 @@ class Server:
         return found[1]
 
     def wait_until(self, happens: Callable[[], Any]) -> None:
-        for _ in range(400):
+        for _ in range(1200):
             if happens():
                 return
             assert self.process.poll() is None, self.said + self.err.read_text()
@@ -146,7 +146,7 @@ def test_a_signal_while_it_starts_ends_it_cleanly_too(folder: Path) -> None:
     witness = open_witness(config.load(folder / "zfs_sync.yaml", {}))
     with witness.store.transaction(REGISTRY), (folder / "err").open("w") as err:  # for which the first keys wait
         process = subprocess.Popen(PROGRAM, cwd=folder, env=environ, stderr=err)
-        for _ in range(400):
+        for _ in range(1200):
             if "/locks/registry" in open_files(process.pid):
                 break
             time.sleep(0.05)
@@ -268,6 +268,16 @@ def test_the_example_serves_its_story_and_leaves_nothing_behind(folder: Path) ->
         assert server.end(signal.SIGINT, group=True) == 0
         assert "Traceback" not in server.err.read_text()
         assert demo_folders(folder) == []
+
+
+def test_an_example_that_is_ended_while_it_starts_leaves_nothing_behind(folder: Path) -> None:
+    environ = {**os.environ, "TMPDIR": str(folder)}
+    process = subprocess.Popen([*PROGRAM, "demo", "--port", "0"], env=environ, stdout=subprocess.DEVNULL)
+    while not list(folder.glob("zfs-sync-demo-*/data")):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.terminate()
+    assert (process.wait(40), demo_folders(folder)) == (0, [])
 
 
 def test_an_example_that_cannot_start_leaves_nothing_behind(folder: Path) -> None:
