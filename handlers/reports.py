@@ -81,6 +81,11 @@ def _guid(text: str) -> str | None:
     return None if value is None else str(value)
 
 
+def _ivsetguid(text: str) -> str | None:
+    """Of a bookmark of what is not encrypted, `zfs list` prints 0."""
+    return None if text == "0" else _guid(text)
+
+
 def _text(maximum: int) -> Callable[[str], str | None]:
     def read(text: str) -> str | None:
         if len(text) > maximum or not text.isprintable():
@@ -124,7 +129,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "available": _number(MAX_SIZE),
     "written": _number(MAX_SIZE),
     "userrefs": _number(2**31),
-    "ivsetguid": _guid,
+    "ivsetguid": _ivsetguid,
     "encryption": _text(100),
     "receive_resume_token": _text(10_000),
     "origin": _origin,

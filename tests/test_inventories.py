@@ -85,6 +85,12 @@ def test_other_columns_in_another_order(nas: Agent) -> None:
     assert nas.report("8\ttank@a\n", "guid,name")["digest"] is None  # without createtxg there is none
 
 
+def test_a_bookmark_of_what_is_not_encrypted_has_no_ivsetguid(nas: Agent) -> None:
+    columns = "name,type,guid,createtxg,ivsetguid"
+    nas.report("tank\tfilesystem\t1\t1\t-\ntank#b\tbookmark\t2\t2\t0\n", columns)
+    assert shown(nas, nas.id).text.splitlines()[1] == "tank#b\tbookmark\t2\t2\t-"
+
+
 def test_guids_and_createtxgs_are_strings_in_json(nas: Agent) -> None:
     nas.report(listing("tank: 18446744073709551615 ".replace("18446744073709551615", "7")))
     nas.report("tank@a\t18446744073709551615\t18446744073709551615\n", "name,guid,createtxg")
