@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from planner.admission import admitted, failure_of
 from planner.model import Conflict, Decision, Member, Option, Skip, Step
 from planner.resolutions import options, resolution_steps
 from planner.sites import Scene, Site
-from planner.transfers import failure_of
 
 Status = Literal["open", "pending", "ignored"]
 
@@ -32,15 +32,15 @@ class Errand:
 
 
 def errands_of(scene: Scene, decisions: Iterable[Decision]) -> tuple[Errand, ...]:
-    """What is left to do for every decision; nothing for one that is carried out."""
+    """What is left to do for every decision, by path; nothing for one that is carried out."""
     errands: list[Errand] = []
     members = list(scene.members.values())
-    for decision in decisions:
+    for decision in sorted(decisions, key=lambda decision: (decision.path.split("/"), decision.conflict_id)):
         if decision.strategy == "ignore":
             continue
         steps, skips = resolution_steps(decision, scene.policy, members, scene.uncredited)
         if steps or skips:
-            allowed, refused = _allowed(scene, steps)
+            allowed, refused = admitted(scene, steps, _hindrance)
             binding = bool(steps) or _has_begun(scene, decision)
             errands.append(Errand(decision, allowed, (*skips, *refused), binding))
     return tuple(errands)
@@ -53,27 +53,6 @@ def _has_begun(scene: Scene, decision: Decision) -> bool:
         for loser in decision.losers
         for member in [scene.members.get(loser.system_id, Member("", ""))]
     )
-
-
-def _allowed(scene: Scene, steps: Sequence[Step]) -> tuple[tuple[Step, ...], tuple[Skip, ...]]:
-    """The steps that may be done now; with one that may not, all that depend on it wait."""
-    allowed: list[Step] = []
-    skips: list[Skip] = []
-    waiting: set[str] = set()
-    for step in steps:
-        lease = scene.leases.get((step.target, step.target_dataset))
-        if waiting.intersection(step.depends_on):
-            waiting.add(step.action_id)
-        elif lease is not None and lease.action_id == step.action_id:
-            allowed.append(replace(step, lease=lease))
-        else:
-            reason = _hindrance(scene, step)
-            if reason is None:
-                allowed.append(step)
-            else:
-                waiting.add(step.action_id)
-                skips.append(Skip(step.path, step.target_dataset, step.target, reason))
-    return tuple(allowed), tuple(skips)
 
 
 def _hindrance(scene: Scene, step: Step) -> str | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from planner.admission import Admitted, admitted, failure_of
 from planner.cells import is_late
 from planner.histories import is_certain
 from planner.leaders import Course
@@ -12,8 +13,6 @@ from planner.sites import Scene
 from planner.steps import action_id
 from planner.strands import Strand
 from planner.targets import Outcome
-
-Mirrored = tuple[tuple[Step, ...], tuple[Skip, ...]]
 
 
 def mirrors(scene: Scene) -> bool:
@@ -67,7 +66,7 @@ def _bookmark(scene: Scene, course: Course, base: Snapshot) -> Step:
     )
 
 
-def deletions(scene: Scene, strands: Iterable[Strand], plan: Plan) -> Mirrored:
+def deletions(scene: Scene, strands: Iterable[Strand], plan: Plan) -> Admitted:
     """For each replica, the snapshots that once were on the hub, are gone from it, and that nobody needs."""
     candidates = [entry for strand in strands for entry in _candidates(scene, strand)]
     if not candidates:
@@ -75,17 +74,19 @@ def deletions(scene: Scene, strands: Iterable[Strand], plan: Plan) -> Mirrored:
     verdicts = prunable(scene.policy, list(scene.members.values()), scene.uncredited, plan, scene.now)
     free = {(v.system_id, v.dataset, v.snapshot.guid) for v in verdicts if not v.needed}
     steps: list[Step] = []
-    skips: list[Skip] = []
     for course, outcome, gone in candidates:
-        site, dataset = outcome.site, outcome.site.dataset(outcome.path)
-        problem = _unsafe(scene, outcome)
-        if problem is not None:
-            skips.append(Skip(outcome.path, dataset, site.id, problem))
-            continue
-        going = tuple(snapshot for snapshot in gone if (site.id, dataset, snapshot.guid) in free)
+        place = (outcome.site.id, outcome.site.dataset(outcome.path))
+        going = tuple(snapshot for snapshot in gone if (*place, snapshot.guid) in free)
         if going:
             steps.append(_delete(scene, course, outcome, going))
-    return tuple(steps), tuple(skips)
+    unsafe = [
+        Skip(outcome.path, outcome.site.dataset(outcome.path), outcome.site.id, reason)
+        for _, outcome, _ in candidates
+        for reason in [_guarded(scene, outcome)]
+        if reason is not None
+    ]
+    allowed, refused = admitted(scene, steps, _hindrance)
+    return allowed, (*unsafe, *refused)
 
 
 def _candidates(scene: Scene, strand: Strand) -> Iterator[tuple[Course, Outcome, tuple[Snapshot, ...]]]:
@@ -110,21 +111,24 @@ def _candidates(scene: Scene, strand: Strand) -> Iterator[tuple[Course, Outcome,
             yield course, outcome, gone
 
 
-def _unsafe(scene: Scene, outcome: Outcome) -> str | None:
-    """Why nothing of a replica may be deleted now."""
-    held, site = outcome.held, outcome.site
-    assert held is not None
-    place = (site.id, held.replica.dataset)
-    for other in scene.sites:
-        dataset = other.dataset(outcome.path)
-        if (other.id, dataset) in scene.guarded:
-            lost = f"{dataset} on {other.host} lost most of its snapshots at once"
+def _guarded(scene: Scene, outcome: Outcome) -> str | None:
+    """That some member lost most of this dataset's snapshots, so that nothing of it is deleted anywhere."""
+    for site in scene.sites:
+        dataset = site.dataset(outcome.path)
+        if (site.id, dataset) in scene.guarded:
+            lost = f"{dataset} on {site.host} lost most of its snapshots at once"
             return f"nothing is deleted: {lost}, and no admin has accepted that yet"
-    if held.replica.resume_token or place in scene.leases:
-        return f"nothing is deleted from {held.replica.dataset} while a transfer into it is under way"
-    if held.replica.written is None:
-        return f"nothing is deleted from {held.replica.dataset}: its agent must report the column written"
     return None
+
+
+def _hindrance(scene: Scene, step: Step) -> str | None:
+    """Why a deletion may not start now."""
+    held = scene.members[step.target].replicas[step.target_dataset]
+    if held.resume_token or (step.target, step.target_dataset) in scene.leases:
+        return f"nothing is deleted from {step.target_dataset} while a transfer into it is under way"
+    if held.written is None:
+        return f"nothing is deleted from {step.target_dataset}: its agent must report the column written"
+    return failure_of(scene, step)
 
 
 def _delete(scene: Scene, course: Course, outcome: Outcome, going: tuple[Snapshot, ...]) -> Step:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from planner.admission import admitted
 from planner.cells import cell_of
 from planner.conflicts import conflicts_of
 from planner.decisions import Errand, decide, errands_of, hold, with_options
@@ -60,7 +61,8 @@ def _plan(scene: Scene, survey: _Survey, decided: tuple[Decision, ...]) -> Plan:
 
 def _mirrored(scene: Scene, strands: tuple[Strand, ...], plan: Plan) -> Plan:
     """The plan with bookmarks for bases that are at risk, and at its end what the hub's deletions bring with them."""
-    plan = replace(plan, steps=numbered([*plan.steps, *bookmarks(scene, strands)]))
+    marks, unmarked = admitted(scene, bookmarks(scene, strands))
+    plan = replace(plan, steps=numbered([*plan.steps, *marks]), skips=plan.skips + unmarked)
     steps, skips = deletions(scene, strands, plan)
     return replace(plan, steps=numbered([*plan.steps, *steps]), skips=plan.skips + skips)
 

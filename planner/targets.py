@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from planner.admission import admitted, failure_of
 from planner.encryption import Form, form_for_replica
 from planner.histories import (
     Ahead,
@@ -25,7 +26,7 @@ from planner.resume import decode_resume_token
 from planner.sites import Scene, Site
 from planner.sources import Route, Wish, ranked, route
 from planner.streams import full, increments
-from planner.transfers import Chain, abort, above_of, chain, failure_of, parents, resumption, room_for
+from planner.transfers import Chain, abort, above_of, chain, parents, resumption, room_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,21 +337,29 @@ def _brought(scene: Scene, course: Course, outcome: Outcome, done: Done) -> Outc
 
 def _first_that_may(scene: Scene, wish: Wish, above: _Above) -> tuple[Route, tuple[Step, ...], Chain]:
     """The best route, the parents it needs, and its steps; another source where the best one has just failed."""
-    room = room_for(wish.target, wish.target.dataset(wish.path))
     failed: list[str] = []
     first: tuple[Route, tuple[Step, ...], Chain] | None = None
     while True:
         found = route(scene, wish, without=failed)
-        made: tuple[Step, ...] = ()
-        if found.legs:
-            made = parents(scene, wish.target, found.legs[0].source, above.missing, above.after)
-        sent = chain(scene, wish, found, made[-1].action_id if made else above.after, room)
+        made, sent = _prepared(scene, wish, found, above)
         first = first or (found, made, sent)
         if sent.steps:
             return found, made, sent
         if not sent.failed:
             return first
         failed.append(found.legs[0].source.id)
+
+
+def _prepared(scene: Scene, wish: Wish, found: Route, above: _Above) -> tuple[tuple[Step, ...], Chain]:
+    """The steps of a route, after those of the parents that it needs."""
+    if not found.legs:
+        return (), Chain(())
+    needed = parents(scene, wish.target, found.legs[0].source, above.missing, above.after)
+    made, refused = admitted(scene, needed)
+    if refused:
+        return made, Chain((), refused[0].reason, failed=True)
+    room = room_for(wish.target, wish.target.dataset(wish.path))
+    return made, chain(scene, wish, found, made[-1].action_id if made else above.after, room)
 
 
 def _impossible(outcome: Outcome) -> str | None:

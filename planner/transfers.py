@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from planner.admission import failure_of
 from planner.histories import History, Mark
 from planner.model import Replica, ResumeToken, Snapshot, Step, StepType
 from planner.sites import Scene, Site
@@ -39,16 +40,6 @@ def chain(scene: Scene, wish: Wish, route: Route, after: str | None, room: int |
             steps.append(step)
             after = step.action_id
     return Chain(tuple(steps))
-
-
-def failure_of(scene: Scene, step: Step) -> str | None:
-    """Why a step may not be tried again yet."""
-    for failure in scene.work.failures:
-        whose = failure.executor in ("", step.executor)
-        if failure.action_id == step.action_id and whose and failure.retry_at > scene.now:
-            times = "once" if failure.count == 1 else f"{failure.count} times"
-            return f"failed {times} and waits before it is tried again: {failure.message}"
-    return None
 
 
 def _transfer(scene: Scene, wish: Wish, leg: Leg, stream: Stream, new: bool, after: str | None) -> Step:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from planner import plan_group
-from planner.model import Bookmark, Gone, Guard, Lease, Member, Plan, Replica, Snapshot, Work
+from planner.model import Bookmark, Failure, Gone, Guard, Lease, Member, Plan, Replica, Snapshot, Work
 from tests.pictures import DAY, NOW, draw, hub_policy, member_with, members_of, reasons
 
 PATIENT = 200 * DAY  # nobody is late
@@ -85,6 +85,19 @@ def test_nothing_is_deleted_while_a_transfer_is_under_way() -> None:
     made = mirrored("A: 2 3 B: 1 2 3", work=Work(gone=gone("1"), leases=(lease,)))
     assert made.steps == ()
     assert "while a transfer into it is under way" in reasons(made, "B")
+
+
+@pytest.mark.parametrize("picture", ["A: 2 3 B: 1 2 3", "A: 2 3 B-: 2"])
+def test_what_failed_waits_and_what_is_under_way_has_its_lease(picture: str) -> None:
+    step = mirrored(picture, "1").steps[-1]
+    assert step.type in ("delete", "bookmark")
+    failed = Failure(step.action_id, 1, NOW, NOW + 60, "dataset is busy")
+    made = mirrored(picture, work=Work(gone=gone("1"), failures=(failed,)))
+    assert step not in made.steps
+    assert "dataset is busy" in reasons(made, step.target)
+    lease = Lease(step.action_id, "g", step.target, None, step.target, "tank/data", None, None, None, NOW + 60)
+    made = mirrored(picture, work=Work(gone=gone("1"), leases=(lease,)))
+    assert replace(step, lease=lease) in made.steps
 
 
 def test_nothing_is_deleted_on_an_unknown() -> None:

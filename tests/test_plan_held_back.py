@@ -239,6 +239,19 @@ def test_a_child_waits_for_a_parent_that_failed() -> None:
     assert "tank/a/b waits for tank/a" in reasons(made, "B")
 
 
+def test_a_parent_that_could_not_be_made_waits_with_all_below_it() -> None:
+    members = [member_with("A", "", {"a/b": "1", "a/c": "1"}), member_with("B", "", {})]
+    first = plan_group(hub_policy(), members, NO_WORK, NOW).steps[0]
+    assert first.type == "create_parent"
+    work = Work(failures=(Failure(first.action_id, 1, NOW - 10, NOW + 10, "permission denied"),))
+    made = plan_group(hub_policy(), members, work, NOW)
+    assert made.steps == ()
+    assert (status(made, "B", "a/b"), status(made, "B", "a/c")) == ("error", "error")
+    assert "permission denied" in reasons(made, "B")
+    leased = plan_group(hub_policy(), members, Work(leases=(lease_of(first),)), NOW)
+    assert (leased.steps[0].lease, len(leased.steps)) == (lease_of(first), 3)
+
+
 def test_a_root_that_exists_can_not_receive_the_roots_own_stream() -> None:
     members = [member_with("A", "", {"": "1", "a": "1"}), replace(member_with("B", "", {"in": "()"}), root="tank/in")]
     made = plan_group(hub_policy(include=("**",)), members, NO_WORK, NOW)
