@@ -14,7 +14,8 @@ from handlers.resolving import cell_id, record_check
 from handlers.snapshots import snapshot_id
 from handlers.sync_groups import NAMESPACE, SyncGroup, get_group, visible_groups
 from handlers.values import from_unix
-from planner.model import Cell, Snapshot, Verdict
+from planner.model import Cell, Member, Snapshot, Verdict
+from planner.paths import dataset_of
 from planner.prune import prunable
 from store import REGISTRY, NotFound, group_records
 from store.documents import SyncState
@@ -43,6 +44,8 @@ def show_instructions(request: Request, group_id: str, query: OfSystem) -> Answe
 def show_own_instructions(request: Request, query: OfSystem) -> Answer:
     """Say what the caller should run next over all its sync groups; to others, what `?system_id=` should."""
     system_id = _narrowed(request, query)
+    if system_id is not None:
+        request.store.read(REGISTRY).systems.get(system_id)
     _require_one_system_for_script(request, system_id)
     return _instructions_over_groups(request, system_id)
 
@@ -158,14 +161,14 @@ def list_states(request: Request, query: StateQuery) -> Answer:
         if group is None and not groups:
             raise Forbidden("this key's system has no part in that")
     states = [state for group in groups for state in _states_of(request, group, query.per)]
-    equal = {
-        "system_id": query.system_id,
-        "dataset": query.dataset,
-        "snapshot_id": query.snapshot_id,
-        "status": query.status,
-    }
+    equal = {"system_id": query.system_id, "snapshot_id": query.snapshot_id, "status": query.status}
     wanted = {name: value for name, value in equal.items() if value is not None}
-    found = [state for state in states if all(state[name] == value for name, value in wanted.items())]
+    found = [
+        state
+        for state in states
+        if all(state[name] == value for name, value in wanted.items())
+        and query.dataset in (None, state["dataset"], state["path"])
+    ]
     return paginated(request, "/sync/states", query, found)
 
 
@@ -182,12 +185,13 @@ def show_state(request: Request, state_id: str) -> dict[str, Any]:
 
 def _states_of(request: Request, group: SyncGroup, per: str) -> Iterator[dict[str, Any]]:
     stored = request.store.read(group_records(group.id)).states
-    for cell in plan_of(request, group).cells:
+    context = group_plan(request, group)
+    for cell in context.plan.cells:
         state = _state_json(group, cell, stored)
         if per == "dataset":
             yield state
         else:
-            yield from _states_per_snapshot(group, cell, state)
+            yield from _states_per_snapshot(context, cell, state)
 
 
 def _state_json(group: SyncGroup, cell: Cell, stored: Any) -> dict[str, Any]:
@@ -210,12 +214,19 @@ def _state_json(group: SyncGroup, cell: Cell, stored: Any) -> dict[str, Any]:
     }
 
 
-def _states_per_snapshot(group: SyncGroup, cell: Cell, state: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """One state for the newest common snapshot, and one for each that is missing."""
-    shown = [(cell.newest_common, "in_sync")] if cell.newest_common else []
-    shown += [(missing, cell.status if cell.status != "in_sync" else "out_of_sync") for missing in cell.missing]
+def _states_per_snapshot(context: GroupPlan, cell: Cell, state: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """One state for each snapshot that is there, in sync if another system has it too, and for each that is missing."""
+    elsewhere = {
+        snapshot.guid
+        for member in context.members.values()
+        if member.system_id != cell.system_id
+        for snapshot in _snapshots_of(member, dataset_of(member, cell.path))
+    }
+    not_in_sync = cell.status if cell.status != "in_sync" else "out_of_sync"
+    here = _snapshots_of(context.members[cell.system_id], cell.dataset)
+    shown = [(each, "in_sync" if cell.is_source or each.guid in elsewhere else not_in_sync) for each in here]
+    shown += [(each, not_in_sync) for each in cell.missing]
     for snapshot, status in shown:
-        assert snapshot is not None
         yield {
             **state,
             "id": str(uuid.uuid5(NAMESPACE, f"{state['id']} {snapshot.guid}")),
@@ -224,6 +235,12 @@ def _states_per_snapshot(group: SyncGroup, cell: Cell, state: dict[str, Any]) ->
             "snapshot_guid": snapshot.guid,
             "status": status,
         }
+
+
+def _snapshots_of(member: Member, dataset: str) -> list[Snapshot]:
+    """A dataset's snapshots that are known by guid."""
+    replica = member.replicas.get(dataset)
+    return [snapshot for snapshot in replica.snapshots if not snapshot.by_name] if replica is not None else []
 
 
 # --- what may go ---------------------------------------------------------------------------------
