@@ -15,9 +15,9 @@ from handlers.instructions import GroupPlan, action_of
 from handlers.request import Answer, Request
 from handlers.resolving import note_sync
 from handlers.sync import group_plan
-from handlers.sync_groups import visible_groups
+from handlers.sync_groups import all_groups, visible_groups
 from planner.model import Step
-from store import LEASES
+from store import LEASES, group_records
 from store.documents import Credit, Failure, Lease
 
 TRANSFERS = frozenset({"create", "sync", "resume"})
@@ -31,41 +31,43 @@ FORGET_FAILURE_AFTER = timedelta(days=7)
 
 def start_action(request: Request, action_id: str) -> Answer:
     """Take the lease on an action, or extend it: its holder gets the same token again."""
-    held = _lease(request, action_id)
-    if held is not None and held.expires_at > request.now:
+    held = _active_lease(request, request.store.read(LEASES), action_id)
+    if held is not None and request.caller.system_id in (None, held.executor_system_id):
         return _extend(request, held)
     context, step = _planned(request, action_id)
     if request.caller.is_agent and step.executor != request.caller.system_id:
         raise Forbidden("another system runs this action")
     _require_dependencies(context, step)
-    adopt_automatic(request, context, step)
     lease = _new_lease(request, context, step)
-    with request.store.transaction(LEASES) as tx:
+    records = group_records(context.group.id)
+    with request.store.transaction(LEASES, records) as tx:
         view = tx[LEASES]
         _require_free(request, context, step, view.leases.all())
-        credit = view.credits.get(action_id) if action_id in view.credits else None
-        if credit is not None and credit.finished_at > request.now - timedelta(seconds=1):
-            raise Gone("this action was just finished")
+        _require_undone(context, step, view.credits)
         for old in view.leases.all():
             if old.expires_at < request.now - timedelta(days=1):
                 view.leases.remove(old.id)
         view.leases.put(lease)
-    record(
-        request,
-        "action.started",
-        subject=f"{step.type} {step.target_dataset}",
-        sync_group_id=context.group.id,
-        action_id=action_id,
-    )
+        adopt_automatic(request, context, step, tx[records].decisions)
+        record(
+            request,
+            "action.started",
+            subject=f"{step.type} {step.target_dataset}",
+            sync_group_id=context.group.id,
+            action_id=action_id,
+        )
     return _leased(request, lease)
 
 
+def _active_lease(request: Request, view: Any, action_id: str) -> Lease | None:
+    lease = view.leases.get(action_id) if action_id in view.leases else None
+    return lease if lease is not None and lease.expires_at > request.now else None
+
+
 def _extend(request: Request, held: Lease) -> Answer:
-    if request.caller.is_agent and held.executor_system_id != request.caller.system_id:
-        raise _held_by_another(request, held)
     with request.store.transaction(LEASES) as tx:
         leases = tx[LEASES].leases
-        if held.id not in leases:
+        if held.id not in leases or leases.get(held.id).token != held.token:
             raise Gone("this action was just finished")
         lease = msgspec.structs.replace(leases.get(held.id), expires_at=_lease_end(request))
         leases.put(lease)
@@ -120,6 +122,14 @@ def _require_free(request: Request, context: GroupPlan, step: Step, leases: list
             )
 
 
+def _require_undone(context: GroupPlan, step: Step, credits: Any) -> None:
+    """Raise Gone when the action was finished after the plan was made."""
+    if step.action_id in credits:
+        reported_at = context.members[step.target].reported_at
+        if reported_at is None or credits.get(step.action_id).finished_at.timestamp() > reported_at:
+            raise Gone("this action was just finished")
+
+
 def _held_by_another(request: Request, lease: Lease) -> Conflicting:
     return Conflicting(
         f"a lease on {lease.target_dataset} is held by another until {lease.expires_at:%Y-%m-%dT%H:%M:%SZ}",
@@ -172,6 +182,7 @@ def report_progress(request: Request, action_id: str, body: ProgressBody) -> Ans
     """Say how far a transfer is; renews the lease."""
     with request.store.transaction(LEASES) as tx:
         lease = _held(request, tx[LEASES], action_id)
+        _require_still_free(request, lease, tx[LEASES].leases.all())
         lease = msgspec.structs.replace(
             lease,
             bytes_done=body.bytes_done,
@@ -183,6 +194,14 @@ def report_progress(request: Request, action_id: str, body: ProgressBody) -> Ans
     return Answer(shown, headers={"X-Lease-Seconds": str(request.config.lease_s)})
 
 
+def _require_still_free(request: Request, lease: Lease, leases: list[Lease]) -> None:
+    """Raise Gone when the lease ran out, and another was given for the same dataset since."""
+    for other in leases:
+        same_target = (other.target_system_id, other.target_dataset) == (lease.target_system_id, lease.target_dataset)
+        if other.id != lease.id and same_target and other.expires_at > request.now:
+            raise Gone("the lease ran out, and another action changes that dataset now")
+
+
 def finish_action(request: Request, action_id: str, exit_status: str) -> dict[str, Any]:
     """Say how an action ended: 0 with the expected guid is done; anything else is a failure, tried again later.
 
@@ -190,35 +209,37 @@ def finish_action(request: Request, action_id: str, exit_status: str) -> dict[st
     """
     if not exit_status.isascii() or not exit_status.isdecimal() or int(exit_status) > 255:
         raise Invalid.at("exit_status", "is a number from 0 to 255")
-    status = int(exit_status)
-    received = request.headers.get("x-received-guid", "-")
-    with request.store.transaction(LEASES) as tx:
+    known = request.store.read(LEASES).leases
+    groups = [known.get(action_id).group_id] if action_id in known else []
+    records = [group_records(group.id) for group in all_groups(request) if group.id in groups]
+    with request.store.transaction(LEASES, *records) as tx:
         view = tx[LEASES]
-        earlier = _already_finished(request, view, action_id)
-        if earlier is not None:
-            return earlier
-        lease = _held(request, view, action_id)
-        if status == 0 and lease.action["action_type"] in TRANSFERS and received == "-":
-            raise Invalid.at("X-Received-Guid", "is needed: the newest guid on the target after the transfer")
-        expected = lease.end_guid if lease.action["action_type"] in TRANSFERS else None
-        mismatch = status == 0 and expected is not None and received != expected
-        view.leases.remove(action_id)
-        if status == 0 and not mismatch:
-            answer = _credit(request, view, lease)
-        else:
-            message = _log_tail(request)
-            if mismatch:
-                message = f"the target's newest guid is {received[:20]} instead of {expected}. {message}".strip()
-            answer = _fail(request, view, lease, status, message)
-    _tell(request, lease, answer)
-    if mismatch:
-        raise Conflicting(f"the target's newest guid is {received[:20]}, and {expected} was expected")
-    return answer
+        ended = _already_finished(request, view, action_id)
+        if ended is None:
+            lease = _held(request, view, action_id)
+            ended = _ended(request, view, lease, int(exit_status))
+            view.leases.remove(action_id)
+            _tell(request, lease, ended)
+            if records and isinstance(ended, Credit) and lease.action["action_type"] in TRANSFERS:
+                note_sync(request, tx[records[0]].states, lease.group_id, lease.target_system_id, lease.target_dataset)
+    if isinstance(ended, Failure) and ended.exit_status == 0:
+        raise Conflicting(ended.message)
+    return _done_json(ended) if isinstance(ended, Credit) else _failed_json(ended)
 
 
-def _lease(request: Request, action_id: str) -> Lease | None:
-    leases = request.store.read(LEASES).leases
-    return leases.get(action_id) if action_id in leases else None
+def _ended(request: Request, view: Any, lease: Lease, status: int) -> Credit | Failure:
+    """What an action came to, stored."""
+    if status != 0:
+        return _fail(request, view, lease, status, _log_tail(request))
+    if lease.action["action_type"] not in TRANSFERS:
+        return _credit(request, view, lease)
+    received = request.headers.get("x-received-guid", "-")
+    if received == "-":
+        raise Invalid.at("X-Received-Guid", "is needed: the newest guid on the target after the transfer")
+    if received == lease.end_guid:
+        return _credit(request, view, lease)
+    wrong = f"the target's newest guid is {received[:20]}, and {lease.end_guid} was expected"
+    return _fail(request, view, lease, status, f"{wrong}. {_log_tail(request)}".strip(". "))
 
 
 def _held(request: Request, view: Any, action_id: str) -> Lease:
@@ -234,13 +255,15 @@ def _held(request: Request, view: Any, action_id: str) -> Lease:
     return lease
 
 
-def _already_finished(request: Request, view: Any, action_id: str) -> dict[str, Any] | None:
+def _already_finished(request: Request, view: Any, action_id: str) -> Credit | Failure | None:
+    """How the action ended, for whom the lease was: a repetition gets the same answer."""
     token = request.headers.get("x-lease-token", "").encode()
     if action_id in view.leases:
         return None
-    for table, answer in ((view.credits, _done_json), (view.failures, _failed_json)):
+    for table in (view.credits, view.failures):
         if action_id in table and secrets.compare_digest(table.get(action_id).token.encode(), token):
-            return answer(table.get(action_id))
+            ended: Credit | Failure = table.get(action_id)
+            return ended
     return None
 
 
@@ -258,7 +281,7 @@ def _failed_json(failure: Failure) -> dict[str, Any]:
     }
 
 
-def _credit(request: Request, view: Any, lease: Lease) -> dict[str, Any]:
+def _credit(request: Request, view: Any, lease: Lease) -> Credit:
     credit = Credit(
         id=lease.id,
         token=lease.token,
@@ -271,10 +294,10 @@ def _credit(request: Request, view: Any, lease: Lease) -> dict[str, Any]:
     view.credits.put(credit)
     if lease.id in view.failures:
         view.failures.remove(lease.id)
-    return _done_json(credit)
+    return credit
 
 
-def _fail(request: Request, view: Any, lease: Lease, status: int, message: str) -> dict[str, Any]:
+def _fail(request: Request, view: Any, lease: Lease, status: int, message: str) -> Failure:
     before = view.failures.get(lease.id).count if lease.id in view.failures else 0
     wait_s = min(LAST_RETRY_S, FIRST_RETRY_S * 2 ** min(before, 20))
     failure = Failure(
@@ -294,7 +317,7 @@ def _fail(request: Request, view: Any, lease: Lease, status: int, message: str) 
         if old.failed_at < request.now - FORGET_FAILURE_AFTER:
             view.failures.remove(old.id)
     view.failures.put(failure)
-    return _failed_json(failure)
+    return failure
 
 
 def _log_tail(request: Request) -> str:
@@ -302,16 +325,13 @@ def _log_tail(request: Request) -> str:
     return "".join(each for each in text if each.isprintable() or each == "\n").strip()
 
 
-def _tell(request: Request, lease: Lease, answer: dict[str, Any]) -> None:
-    """Record the end of an action: in the audit trail, and in the state of its dataset."""
-    done = answer["status"] == "done"
+def _tell(request: Request, lease: Lease, ended: Credit | Failure) -> None:
+    """Record the end of an action in the audit trail."""
     record(
         request,
-        "action.finished" if done else "action.failed",
+        "action.finished" if isinstance(ended, Credit) else "action.failed",
         subject=f"{lease.action['action_type']} {lease.target_dataset}",
         sync_group_id=lease.group_id,
         action_id=lease.id,
-        message=None if done else answer["message"],
+        message=ended.message if isinstance(ended, Failure) else None,
     )
-    if done and lease.action["action_type"] in TRANSFERS:
-        note_sync(request, lease.group_id, lease.target_system_id, lease.target_dataset)

@@ -12,6 +12,7 @@ from handlers.resolving import put_decision
 from handlers.sync import group_plan
 from handlers.sync_groups import get_group, visible_groups
 from handlers.values import from_unix
+from planner import model
 from planner.model import Conflict, Option, Side, Snapshot, Step
 from planner.paths import pool_of
 from planner.resolutions import choose
@@ -74,17 +75,7 @@ def resolve_conflict(request: Request, conflict_id: str, body: ResolveBody, quer
         raise Conflicting(option.refused)
     if not query.dry_run:
         shown = present_conflict(request, context, conflict)
-        put_decision(request, context.group, conflict, option, shown, request.caller.key_id)
-        record(
-            request,
-            "conflict.resolved",
-            subject=conflict.path,
-            sync_group_id=context.group.id,
-            conflict_id=conflict.id,
-            strategy=option.strategy,
-            winner=option.winner,
-            discard=option.discard,
-        )
+        _record_decision(request, context, conflict, option, shown)
     status = "ignored" if option.strategy == "ignore" else "pending"
     return {
         "id": conflict.id,
@@ -95,19 +86,35 @@ def resolve_conflict(request: Request, conflict_id: str, body: ResolveBody, quer
     }
 
 
-def adopt_automatic(request: Request, context: GroupPlan, step: Step) -> None:
+def _record_decision(
+    request: Request, context: GroupPlan, conflict: Conflict, option: Option, shown: dict[str, Any]
+) -> None:
+    decided = model.Decision(conflict.id, conflict.path, option.strategy, option.winner, option.discard, option.losers)
+    records = group_records(context.group.id)
+    with request.store.transaction(records) as tx:
+        put_decision(request, tx[records].decisions, decided, shown, request.caller.key_id)
+        record(
+            request,
+            "conflict.resolved",
+            subject=conflict.path,
+            sync_group_id=context.group.id,
+            conflict_id=conflict.id,
+            strategy=option.strategy,
+            winner=option.winner,
+            discard=option.discard,
+        )
+
+
+def adopt_automatic(request: Request, context: GroupPlan, step: Step, decisions: Any) -> None:
     """Store the decision that the group's on_conflict made, once an agent starts to carry it out.
 
     Its later steps must stay in the plan when the conflict's own evidence is gone.
     """
-    stored = request.store.read(group_records(context.group.id)).decisions
-    for conflict in context.plan.conflicts:
-        if conflict.id in stored and stored.get(conflict.id).strategy:
-            continue
-        for option in conflict.options:
-            if option.strategy == context.policy.on_conflict and step.action_id in {s.action_id for s in option.steps}:
-                shown = present_conflict(request, context, conflict)
-                put_decision(request, context.group, conflict, option, shown, "on_conflict")
+    conflicts = {conflict.id: conflict for conflict in context.plan.conflicts}
+    for decision in context.plan.decided:
+        if decision.path == step.path:
+            shown = present_conflict(request, context, conflicts[decision.conflict_id])
+            put_decision(request, decisions, decision, shown, "on_conflict")
 
 
 def _live(request: Request, conflict_id: str) -> tuple[GroupPlan, Conflict]:

@@ -9,8 +9,9 @@ import msgspec
 from handlers.events import record
 from handlers.gathering import decision_of, members_of, plan_of, policy_of, work_of
 from handlers.request import Request
-from handlers.sync_groups import NAMESPACE, SyncGroup, all_groups
-from planner.model import Conflict, Member, Option, Plan
+from handlers.sync_groups import NAMESPACE, SyncGroup, all_groups, get_group
+from planner import model
+from planner.model import Conflict, Member, Plan
 from planner.paths import path_of
 from planner.resolutions import resolution_steps
 from store import group_records
@@ -94,45 +95,32 @@ def settle_decisions(request: Request, system_id: str) -> None:
                 record_check(request, group, plan_of(request, group))
 
 
-def note_sync(request: Request, group_id: str, system_id: str, dataset: str) -> None:
+def note_sync(request: Request, states: Any, group_id: str, system_id: str, dataset: str) -> None:
     """Note that a dataset on a system was brought up to date now."""
-    for group in all_groups(request):
-        for membership in group.members:
-            if group.id == group_id and membership.system_id == system_id:
-                path = path_of(Member(system_id, membership.hostname, membership.root), dataset)
-                _put_sync(request, group_id, cell_id(group_id, system_id, path or ""))
-
-
-def _put_sync(request: Request, group_id: str, state_id: str) -> None:
-    shard = group_records(group_id)
-    with request.store.transaction(shard) as tx:
-        states = tx[shard].states
-        before = states.get(state_id) if state_id in states else SyncState(id=state_id)
-        states.put(msgspec.structs.replace(before, last_sync=request.now))
-
-
-# --- decisions -----------------------------------------------------------------------------------
+    for membership in get_group(request, group_id).members:
+        if membership.system_id == system_id:
+            path = path_of(Member(system_id, membership.hostname, membership.root), dataset)
+            state_id = cell_id(group_id, system_id, path or "")
+            before = states.get(state_id) if state_id in states else SyncState(id=state_id)
+            states.put(msgspec.structs.replace(before, last_sync=request.now))
 
 
 def put_decision(
-    request: Request, group: SyncGroup, conflict: Conflict, option: Option, shown: dict[str, Any], who: str | None
+    request: Request, decisions: Any, decided: model.Decision, shown: dict[str, Any], who: str | None
 ) -> None:
-    """Store what was decided about a conflict."""
-    shard = group_records(group.id)
-    with request.store.transaction(shard) as tx:
-        decisions = tx[shard].decisions
-        known = decisions.get(conflict.id) if conflict.id in decisions else None
-        decisions.put(
-            Decision(
-                id=conflict.id,
-                detected_at=known.detected_at if known else request.now,
-                path=conflict.path,
-                strategy=option.strategy,
-                winner=option.winner,
-                discard=option.discard,
-                losers=[msgspec.to_builtins(asdict(loser)) for loser in option.losers],
-                decided_by=who,
-                decided_at=request.now,
-                conflict=msgspec.to_builtins(shown),
-            )
+    """Store what was decided about a conflict, with the conflict as it was shown."""
+    known = decisions.get(decided.conflict_id) if decided.conflict_id in decisions else None
+    decisions.put(
+        Decision(
+            id=decided.conflict_id,
+            detected_at=known.detected_at if known else request.now,
+            path=decided.path,
+            strategy=decided.strategy,
+            winner=decided.winner,
+            discard=decided.discard,
+            losers=[msgspec.to_builtins(asdict(loser)) for loser in decided.losers],
+            decided_by=who,
+            decided_at=request.now,
+            conflict=msgspec.to_builtins(shown),
         )
+    )
