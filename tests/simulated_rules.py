@@ -1,0 +1,278 @@
+"""What must be so in the simulated world, whatever happens: judged by the pools themselves, not by the planner."""
+
+import copy
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+from planner import plan_group
+from planner.model import Conflict, Member, Plan, Policy, Skip, Work
+from tests.simulated_hosts import Action, Host
+from tests.simulated_world import World
+from tests.zfs_model import Refused
+from tests.zfs_values import Block, Dataset, Snapshot
+
+TAKES_NO_PART = ("is disabled", "is paused", "is stale", "has not reported", "not in its inventory")
+
+
+# --- while an agent changes a host ---------------------------------------------------------------
+
+
+def keep_data(world: World, action: Action, change: Callable[[], None]) -> None:
+    """Snapshots go only where a person or the policy said so, and no others than the plan named."""
+    target = world.hosts[action["target_system_id"]]
+    path = target.path(re.sub(r"\.aside-[0-9a-f]{8}", "", action["target_dataset"]))
+    kind = action["action_type"]
+    _allowed(world, target, path, action)
+    snapshots, blocks, pairs = _guids(target), _blocks(target), _pairs(world, path)
+    try:
+        change()
+    finally:
+        lost = set(snapshots - _guids(target))
+        named = set(action["expected_guids"].split(","))
+        assert not lost or (kind in ("delete", "rollback") and lost <= named), f"lost {lost} by {action}"
+        assert kind == "rollback" or blocks <= _blocks(target), f"what was written is lost by {action}"
+        if kind == "delete":
+            assert pairs <= _pairs(world, path), f"a pair has lost its base by {action}"
+
+
+def _allowed(world: World, target: Host, path: str | None, action: Action) -> None:
+    """Whether anybody wanted such a step."""
+    kind = action["action_type"]
+    if kind == "delete":
+        assert world.mirrored, f"nobody asked for deletions: {action}"
+    if kind == "rollback":
+        assert path in world.discards, f"nobody let this go: {action}"
+    above = {path, *(_above(path) if path else ())}
+    if kind in ("rename", "promote", "rollback") and above.isdisjoint(world.resolved):
+        assert world.automatic, f"nobody decided this: {action}"
+
+
+def _above(path: str) -> Iterator[str]:
+    parts = path.split("/")
+    return ("/".join(parts[:depth]) for depth in range(len(parts)))
+
+
+def _guids(host: Host) -> Counter[str]:
+    return Counter(snap.guid for kept in host.pools.datasets.values() for snap in kept.snapshots)
+
+
+def _blocks(host: Host) -> set[Block]:
+    return {block for kept in host.pools.datasets.values() if not kept.newborn for block in kept.blocks}
+
+
+def _pairs(world: World, path: str | None) -> set[tuple[str, str]]:
+    """Source and target of every increment that could go on now, of hosts that the witness knows well."""
+    held = {host.name: kept for host in world.hosts.values() if host.known and (kept := holding(host, path))}
+    return {(a, b) for a, one in held.items() for b, other in held.items() if a != b and follows(one, other)}
+
+
+def holding(host: Host, path: str | None) -> Dataset | None:
+    """A host's dataset at a path, also in a pool that is not imported."""
+    name = host.dataset(path or "")
+    return host.pools.datasets.get(name) or host.shelf.get(name)
+
+
+def newest_common(source: Dataset, target: Dataset) -> Snapshot | None:
+    """The target's newest snapshot that the source has, too, or has a bookmark of."""
+    known = {snap.guid for snap in source.snapshots + source.bookmarks}
+    return next((snap for snap in reversed(target.snapshots) if snap.guid in known), None)
+
+
+def follows(source: Dataset, target: Dataset) -> bool:
+    """Whether nothing was written on the target since what it shares with the source."""
+    common = newest_common(source, target)
+    return common is not None and common.blocks == target.blocks
+
+
+# --- whenever a plan is made ---------------------------------------------------------------------
+
+
+def check_plan(world: World, shuffled: bool = True) -> Plan:
+    """The plan as of now: the same in whatever order the facts come, and nothing left out silently."""
+    facts = world.inputs()
+    plan = plan_group(*facts)
+    if shuffled:
+        other = plan_group(*_shuffled(world.dice, *facts))
+        assert plan == other, f"another order, another plan:\n{_first_difference(plan, other)}"
+    for path, member in _demands(*facts[:2]):
+        assert _told(plan, path, member), f"nothing is said of {path} on {member.hostname}"
+    return plan
+
+
+def _shuffled(
+    dice: random.Random, policy: Policy, members: list[Member], work: Work, now: float
+) -> tuple[Policy, list[Member], Work, float]:
+    mixed = [_mixed_member(dice, member) for member in dice.sample(members, len(members))]
+    kinds = ("leases", "credits", "failures", "guards", "decisions", "gone")
+    lists = {kind: tuple(dice.sample(getattr(work, kind), len(getattr(work, kind)))) for kind in kinds}
+    return policy, mixed, replace(work, **lists), now
+
+
+def _mixed_member(dice: random.Random, member: Member) -> Member:
+    names = dice.sample(list(member.replicas), len(member.replicas))
+    absent = dice.sample(list(member.absent), len(member.absent))
+    replicas = {name: member.replicas[name] for name in names}
+    return replace(member, replicas=replicas, absent={name: member.absent[name] for name in absent})
+
+
+def _first_difference(one: Plan, other: Plan) -> str:
+    for field in ("steps", "skips", "conflicts", "cells", "decided"):
+        for left, right in zip(getattr(one, field), getattr(other, field), strict=False):
+            if left != right:
+                return f"{left}\n{right}"
+    return "one has more"
+
+
+def _demands(policy: Policy, members: list[Member]) -> Iterator[tuple[str, Member]]:
+    """Each dataset and member of which a plan must say something."""
+    held: dict[str, dict[str, int]] = {}
+    for member in members:
+        for name, replica in {**member.absent, **member.replicas}.items():
+            path = (name + "/")[len(member.root or "") + 1 : -1] if below(member.root or "", name) else None
+            if path is not None and chosen_path(policy, path) and ".aside-" not in name:
+                wanted = sum(chosen_name(policy, snap.name) for snap in replica.snapshots)
+                held.setdefault(path, {})[member.system_id] = wanted or -len(replica.snapshots)
+    for path, holders in held.items():
+        offered = max([holders.get(policy.hub, 0)] if policy.hub else holders.values())
+        for member in members:
+            if holders.get(member.system_id, 0) != 0 or (offered > 0 and member.system_id not in holders):
+                yield path, member
+
+
+def below(root: str, name: str) -> bool:
+    return (name + "/").startswith(root + "/")
+
+
+def chosen_path(policy: Policy, path: str) -> bool:
+    """Whether the group chooses a path, by the globs that the simulation uses."""
+    rules = {
+        "**": True,
+        "*/**": path != "",
+        "data/**": path.split("/")[0] == "data",
+        "secret": path == "secret",
+    }
+    return any(rules[glob] for glob in policy.include)
+
+
+def chosen_name(policy: Policy, name: str) -> bool:
+    """Whether the group chooses snapshots of a name."""
+    chosen = any(fnmatchcase(name, glob) for glob in policy.snapshot_include)
+    return chosen and not any(fnmatchcase(name, glob) for glob in policy.snapshot_exclude)
+
+
+def _told(plan: Plan, path: str, member: Member) -> bool:
+    system = member.system_id
+    return (
+        any(step.path == path and step.target == system for step in plan.steps)
+        or any(_tells(skip, path, system) for skip in plan.skips)
+        or any(found.path == path and _names(found, system) for found in plan.conflicts)
+        or any(c.path == path and c.system_id == system and (c.status == "in_sync" or c.is_source) for c in plan.cells)
+    )
+
+
+def _names(conflict: Conflict, system: str) -> bool:
+    """Whether a conflict is about a member: one that has nothing of a contested dataset is no side of it."""
+    return conflict.type != "missing" or any(side.system_id == system for side in conflict.sides)
+
+
+def _tells(skip: Skip, path: str, system: str) -> bool:
+    if skip.target != system or not skip.reason:
+        return False
+    return skip.path == path or (skip.path == "" and any(words in skip.reason for words in TAKES_NO_PART))
+
+
+# --- when the faults have stopped ----------------------------------------------------------------
+
+
+def check_settled(world: World, plan: Plan) -> None:
+    """Who is said to be in sync is; and who is not could not be, as far as the pools are concerned."""
+    seen: dict[str, object] = {}
+    for host in world.hosts.values():
+        for kept in host.pools.datasets.values():
+            for snap in kept.snapshots:
+                assert seen.setdefault(snap.guid, snap.blocks) == snap.blocks, "equal guids, other contents"
+    policy = world.inputs()[0]
+    leaders = {cell.path: world.hosts[cell.system_id] for cell in plan.cells if cell.is_source}
+    for path in sorted({path for _, path, name in world.replicas() if ".aside-" not in name}):
+        if not chosen_path(policy, path):
+            continue
+        leader = leaders.get(path)
+        if leader is None:
+            _check_no_leader(world, policy, path)
+            continue
+        for host in world.hosts.values():
+            if host is not leader:
+                _check_follower(world, policy, plan, path, leader, host)
+
+
+def _check_no_leader(world: World, policy: Policy, path: str) -> None:
+    if policy.directional:
+        hub = world.hosts[policy.hub or ""]
+        assert hub.dataset(path) not in hub.pools.datasets, f"{path} is on the hub, and the plan knows no source"
+        return
+    held = [kept for host in world.hosts.values() if (kept := host.pools.datasets.get(host.dataset(path)))]
+    held = [kept for kept in held if kept.snapshots]
+    for one in held:
+        if all(follows(one, other) for other in held if other is not one):
+            raise AssertionError(f"all could follow {one.name}, and the plan knows no source")
+
+
+def wanted_now(policy: Policy, lead: Dataset, now: float) -> list[Snapshot]:
+    """What every member should have of the leading history."""
+    return [s for s in lead.snapshots if chosen_name(policy, s.name) and s.creation <= now - policy.min_age_s]
+
+
+def _check_follower(world: World, policy: Policy, plan: Plan, path: str, leader: Host, host: Host) -> None:
+    lead = leader.pools.datasets[leader.dataset(path)]
+    wanted = wanted_now(policy, lead, world.now)
+    cell = next((c for c in plan.cells if c.path == path and c.system_id == host.system_id), None)
+    held = host.pools.datasets.get(host.dataset(path))
+    there = {snap.guid for snap in held.snapshots} if held else set()
+    if not wanted or wanted[-1].guid in there:
+        return
+    where = f"{host.dataset(path)} after {leader.dataset(path)}"
+    assert cell is not None, f"{where} is not in the matrix"
+    reached = _place(lead, newest_common(lead, held)) if held else -1
+    lacking = [snap for snap in wanted if snap.createtxg > reached]
+    assert not lacking or cell.status != "in_sync", f"{where} is said to be in sync"
+    reasons = [skip.reason for skip in plan.skips if skip.path == path and skip.target == host.system_id]
+    accepted = _accepted(world, policy, path, lacking, host)
+    assert accepted is None, f"{where}: {accepted} would be accepted, and the plan says {reasons}"
+
+
+def _place(lead: Dataset, common: Snapshot | None) -> int:
+    """When the leading pool got what it shares with another."""
+    marks = lead.snapshots + lead.bookmarks
+    return next((mark.createtxg for mark in marks if common and mark.guid == common.guid), -1)
+
+
+def _accepted(world: World, policy: Policy, path: str, lacking: list[Snapshot], host: Host) -> str | None:
+    """A stream that some member could send and this one would receive, in a form that the group allows."""
+    name = host.dataset(path)
+    held = host.pools.datasets.get(name)
+    ends = {snap.guid for snap in lacking}
+    for source in world.hosts.values():
+        sent = source.pools.datasets.get(source.dataset(path))
+        if sent is None or source is host:
+            continue
+        marks = [*("@" + snap.name for snap in sent.snapshots), *("#" + mark.name for mark in sent.bookmarks)]
+        bases = [None] if held is None else marks
+        for raw in _forms(policy, sent, held):
+            for end in sent.snapshots:
+                for base in bases if end.guid in ends else ():
+                    with suppress(Refused):
+                        stream = source.pools.send(sent.name, end.name, base, raw=raw)
+                        copy.deepcopy(host.pools).receive(name, stream)
+                        return f"{sent.name}@{end.name} on {base} from {source.name}, raw={raw}"
+    return None
+
+
+def _forms(policy: Policy, sent: Dataset, held: Dataset | None) -> tuple[bool, ...]:
+    if policy.raw == "auto":
+        return (sent.encryption != "off",) if held is None else (True, False)
+    return (policy.raw == "always",)

@@ -1,0 +1,279 @@
+"""The simulated world: a witness with a real store, hosts with model pools, and what people and faults do to them."""
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import config
+from handlers import actions, conflicts, inventories, sync, sync_groups, systems
+from handlers.bodies import (
+    AcceptQuery,
+    ColumnsQuery,
+    GroupBody,
+    GroupChanges,
+    HeartbeatBody,
+    ProgressBody,
+    ResolutionData,
+    ResolveBody,
+    ResolveQuery,
+    SystemBody,
+)
+from handlers.errors import Conflicting, Gone
+from handlers.errors import Refused as RefusedCall
+from handlers.gathering import members_of, plan_of, policy_of, work_of
+from handlers.request import Caller, Request
+from planner.model import Member, Plan, Policy, Work
+from store import NotFound
+from tests.simulated_hosts import COLUMNS_REPORTED, Action, Host, Run, Unreachable
+from tests.zfs_model import Pools
+from tests.zfs_values import Stream
+from zfs_sync import open_witness
+
+START = 1_795_000_000
+HOUR, DAY = 3600, 86400
+PATHS = ("data", "data/kid", "www", "secret")
+HTTP_ERRORS = (RefusedCall, NotFound)
+
+
+class World:
+    """One seed's world. It is also the link of its agents: what is asked here may get lost while `faulty`."""
+
+    def __init__(self, seed: int, folder: Path) -> None:
+        self.seed = seed
+        self.dice = random.Random(f"world {seed}")
+        self.now = float(START)
+        self.count = 0  # makes names
+        self.faulty = True
+        self.folder = folder
+        self.witness = open_witness(config.load(_settings(folder), {}))
+        self.hosts: dict[str, Host] = {}
+        self.watcher: Callable[[Action, Callable[[], None]], None] = lambda action, change: change()
+        self.fetched: Callable[[], object] = lambda: None
+        self.discards: set[str] = set()  # paths whose losers a person let go
+        self.resolved: set[str] = set()  # paths whose conflict a person decided
+        for number in range(self.dice.choice((2, 2, 2, 3, 3, 3, 4, 5, 8))):
+            self._add_host(f"h{number}")
+        self.options = options_for(self.dice, list(self.hosts))
+        self.automatic = self.options["on_conflict"] != "manual"
+        self.mirrored = self.options["delete"] == "mirror"
+        body = {"name": "group", "members": {each.system_id: {"root": each.root} for each in self.hosts.values()}}
+        made = self.ask(sync_groups.create_sync_group, msgspec.convert({**body, **self.options}, GroupBody))
+        self.group_id = made.body["id"]
+
+    def _add_host(self, name: str) -> None:
+        dice = self.dice
+        pools = Pools(f"{self.seed} {name}", START)
+        pools.create(f"p{name}")
+        root = dice.choice(("root", "root", "root/deep", ""))
+        host = Host(name, pools, f"p{name}/{root}".rstrip("/"))
+        if dice.random() < 0.7:
+            for depth in range(1, root.count("/") + 2 if root else 1):
+                pools.create("/".join(host.root.split("/")[: depth + 1]), properties={"readonly": "on"})
+        host.system_id = self.ask(systems.register_system, SystemBody(hostname=name)).body["id"]
+        self.hosts[host.system_id] = host
+
+    # --- asking the witness ----------------------------------------------------------------------
+
+    def request(self, host: Host | None = None, raw: bytes = b"", headers: dict[str, str] | None = None) -> Request:
+        """A call by an agent, or by the admin, as of now."""
+        self.count += 1
+        caller = Caller("agent", "agent", host.system_id) if host else Caller("admin", "admin")
+        moment = datetime.fromtimestamp(self.now, UTC)
+        return Request(self.witness, caller, moment, f"r{self.count}", "127.0.0.1", headers or {}, raw)
+
+    def ask(self, handler: Callable[..., Any], *arguments: Any, host: Host | None = None, **parts: Any) -> Any:
+        """What a handler answers."""
+        self.now += 0.01
+        return handler(self.request(host, **parts), *arguments)
+
+    def call(self, host: Host, handler: Callable[..., Any], *arguments: Any, **parts: Any) -> Any:
+        """The same from an agent: a call may get lost, or its answer, or it comes twice."""
+        luck = self.dice.random() if self.faulty else 1
+        if not host.up or luck < 0.03:
+            raise Unreachable
+        answer = self.ask(handler, *arguments, host=host, **parts)
+        if luck < 0.06:
+            raise Unreachable
+        if luck < 0.12:
+            return self.ask(handler, *arguments, host=host, **parts)
+        return answer
+
+    def heartbeat(self, host: Host) -> str:
+        """Whether the witness wants a full report."""
+        body = HeartbeatBody(inventory_digest=host.digest())
+        answer: str = self.call(host, systems.report_heartbeat, host.system_id, body).body["inventory"]
+        return answer
+
+    def report(self, host: Host) -> None:
+        """Send the full report."""
+        query = ColumnsQuery(columns=",".join(COLUMNS_REPORTED))
+        headers = {"content-type": "text/tab-separated-values"}
+        host.known_at = -1
+        self.call(host, inventories.replace_inventory, host.system_id, query, raw=host.listing(), headers=headers)
+        host.known_at = host.changes
+
+    def fetch(self, host: Host) -> list[Action]:
+        """The plan's lines for a host."""
+        headers = {"accept": "text/tab-separated-values"}
+        answer = self.call(host, sync.show_system_instructions, host.system_id, headers=headers)
+        self.fetched()
+        names, *lines = answer.body.decode().rstrip("\n").split("\n")
+        return [dict(zip(names.split("\t"), line.split("\t"), strict=True)) for line in lines]
+
+    def start(self, host: Host, action: Action) -> str | None:
+        """The lease's token, if the witness gives it."""
+        try:
+            answer = self.call(host, actions.start_action, action["action_id"])
+        except (Conflicting, Gone):
+            return None
+        token: str = answer.body["lease_token"]
+        return token
+
+    def renew(self, host: Host, action: Action, token: str) -> bool:
+        """Whether the lease still holds, as far as the agent can tell."""
+        headers = {"x-lease-token": token}
+        body = ProgressBody(bytes_done=1)
+        try:
+            self.call(host, actions.report_progress, action["action_id"], body, headers=headers)
+        except HTTP_ERRORS:
+            return False
+        except Unreachable:
+            return host.up
+        return True
+
+    def finish(self, host: Host, action: Action, token: str, status: int, received: str, log: str) -> bool:
+        """Whether the witness took the end of an action."""
+        headers = {"x-lease-token": token, "x-received-guid": received}
+        finish = actions.finish_action
+        try:
+            self.call(host, finish, action["action_id"], str(status), headers=headers, raw=log.encode())
+        except HTTP_ERRORS:
+            return False
+        return True
+
+    def cut(self, stream: Stream) -> Stream:
+        """A stream that may break off."""
+        if self.faulty and self.dice.random() < 0.15:
+            return stream.cut(self.dice.randrange(4))
+        return stream
+
+    def watch(self, action: Action, change: Callable[[], None]) -> None:
+        """Carry out an agent's change under the eyes of the watcher."""
+        self.watcher(action, change)
+
+    # --- what the planner sees -------------------------------------------------------------------
+
+    def inputs(self) -> tuple[Policy, list[Member], Work, float]:
+        """What the witness plans by now."""
+        request = self.request()
+        group = sync_groups.get_group(request, self.group_id)
+        return policy_of(request, group), members_of(request.store, group), work_of(request, group), self.now
+
+    def plan(self) -> Plan:
+        """The group's plan as of now."""
+        request = self.request()
+        return plan_of(request, sync_groups.get_group(request, self.group_id))
+
+    # --- what the admin does ---------------------------------------------------------------------
+
+    def change_group(self, **changes: Any) -> None:
+        """Edit the group."""
+        self.options |= changes
+        self.automatic |= self.options["on_conflict"] != "manual"
+        self.mirrored |= self.options["delete"] == "mirror"
+        raw = json.dumps(changes).encode()
+        self.ask(sync_groups.change_sync_group, self.group_id, msgspec.convert(changes, GroupChanges), raw=raw)
+
+    def resolve(self, conflict_id: str, path: str, strategy: Any, winner: str | None, discard: bool) -> bool:
+        """Decide a conflict; whether the witness took it."""
+        body = ResolveBody(strategy=strategy, resolution_data=ResolutionData(system_id=winner, discard=discard))
+        try:
+            self.ask(conflicts.resolve_conflict, conflict_id, body, ResolveQuery())
+        except HTTP_ERRORS:
+            return False
+        self.resolved.add(path)
+        if discard:
+            self.discards.add(path)
+        return True
+
+    def accept(self) -> None:
+        """Accept every mass deletion."""
+        for each in self.hosts:
+            self.ask(inventories.accept_inventory, each, AcceptQuery())
+
+    # --- the hosts -------------------------------------------------------------------------------
+
+    def start_run(self, host: Host) -> Run:
+        """Let a host's agent begin a run, after the one it is at, if it is at one."""
+        host.run = host.run or Run(self, host)
+        return host.run
+
+    def step_run(self, host: Host) -> None:
+        """Let a host's agent get on by one step."""
+        with suppress(StopIteration):
+            next(self.start_run(host).at)
+            return
+        host.run = None
+
+    def crash(self, host: Host) -> None:
+        """End a run wherever it is."""
+        if host.run is not None:
+            host.run.at.close()
+            host.run = None
+
+    def close(self) -> None:
+        """End all runs."""
+        for host in self.hosts.values():
+            self.crash(host)
+
+    def set_time(self, now: float) -> None:
+        """Let time pass; every host's clock goes on, right or wrong."""
+        passed = int(now) - int(self.now)
+        self.now = now
+        for host in self.hosts.values():
+            host.pools.now += passed
+
+    def replicas(self) -> Iterator[tuple[Host, str, str]]:
+        """Every dataset of the group that can be used: its host, path and full name."""
+        for host in self.hosts.values():
+            for name, kept in host.pools.datasets.items():
+                path = host.path(name)
+                if path is not None and not kept.newborn:
+                    yield host, path, name
+
+
+def _settings(folder: Path) -> Path:
+    file = folder / "zfs_sync.yaml"
+    file.write_text("log_level: ERROR\n")
+    return file
+
+
+def options_for(dice: random.Random, ids: list[str]) -> dict[str, Any]:
+    """What a group may want."""
+    hub = dice.choice((ids[0], ids[0], None))
+    exclude = dice.choice(([], [], ["hourly-*"]))
+    include = dice.choice((["*"], ["*"], ["auto-*"]))
+    return {
+        "hub_system_id": hub,
+        "datasets": {"include": dice.choice((["**"], ["*/**"], ["data/**", "secret"])), "exclude": []},
+        "snapshots": {
+            "include": include,
+            "exclude": exclude,
+            "min_age_s": dice.choice((0, 0, 0, 2 * HOUR)),
+            "initial": dice.choice(("all", "all", "newest")),
+        },
+        "transfer": dice.choice(("push", "pull")),
+        "raw": dice.choice(("auto", "auto", "auto", "always", "never")),
+        "on_conflict": dice.choice(("manual", "manual", "use_newest", "use_largest", "use_majority")),
+        "delete": dice.choice(("never", "mirror")),
+        "max_transfers": dice.choice((1, 2, 4)),
+        "paused": {"systems": [], "datasets": []},
+        "enabled": True,
+        "window": None,
+    }

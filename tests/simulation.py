@@ -1,0 +1,207 @@
+"""The whole of ZFS Sync in one process and from one seed: hosts, faults, people, the real store, handlers and planner.
+
+    python -m tests.simulation --seeds 100000 --first 0
+
+Each seed is a world of 2 to 8 hosts in which agents run, crash, and lose and repeat messages, while people and their
+tools write, snapshot, prune, roll back, rename and destroy. What must hold at each step is in simulated_rules. Then the
+faults stop, and what can converge must:
+
+- every agent runs in turn, hours apart, and within ROUNDS turns nobody has anything left to do;
+- whoever is still behind then could not follow: no member has a stream that the pools would accept, in the form that
+  the group allows (everything is tried on a copy);
+- once a person has taken new snapshots on the leading members and decided each conflict for them, keeping what the
+  others had, everybody is in sync but for what REASONS names.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from planner.model import Plan
+from tests.simulated_hosts import Host
+from tests.simulated_mishaps import administer, befall, grow
+from tests.simulated_rules import check_plan, check_settled, keep_data
+from tests.simulated_world import DAY, HOUR, World
+from tests.zfs_model import Refused
+
+ROUNDS = 12
+DECISIONS = 4  # times that the person looks
+MEMORY = Path("/dev/shm")  # where it is: an fsync costs nothing there
+REASONS = (
+    "the hub, has no",  # it is for a person to say whether it should
+    "give the member another root",  # what is received can't take the place of a pool, nor of what is not to go away
+)
+
+
+def simulate(seed: int) -> None:
+    """One world. Raises AssertionError for what must not be."""
+    folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=MEMORY if MEMORY.is_dir() else None))
+    try:
+        world = World(seed, folder)
+        world.watcher = partial(keep_data, world)
+        world.fetched = lambda: world.dice.random() < 0.2 and check_plan(world)
+        begin(world)
+        live(world)
+        calm(world)
+        plan = settle(world)
+        check_settled(world, plan)
+        tidy(world)
+        world.close()
+    except BaseException as error:
+        error.add_note(f"python -m tests.simulation --first {seed} --seeds 1")
+        raise
+    finally:
+        shutil.rmtree(folder)
+
+
+def begin(world: World) -> None:
+    """Data on the first host."""
+    first = next(iter(world.hosts.values()))
+    depth = first.root.count("/") + 1
+    for name in ("/".join(first.root.split("/")[:parts]) for parts in range(2, depth + 1)):
+        if name not in first.pools.datasets:
+            first.pools.create(name)
+    for _ in range(6):
+        with suppress(Refused):
+            grow(world, first, first.pools, "")
+
+
+def live(world: World) -> None:
+    """Things happen, one after the other, while agents run."""
+    dice = world.dice
+    for _ in range(dice.randrange(20, 90)):
+        match dice.randrange(20):
+            case 0 | 1 | 2 | 3 | 4 | 5:
+                befall(world)
+            case 6:
+                if dice.random() < 0.4:
+                    administer(world)
+            case 7:
+                world.crash(dice.choice(list(world.hosts.values())))
+            case _:
+                host = dice.choice(list(world.hosts.values()))
+                for _ in range(dice.randrange(1, 25)):
+                    world.step_run(host)
+                    if host.run is None:
+                        break
+        world.set_time(world.now + dice.choice((1, 60, HOUR, HOUR, 8 * HOUR, dice.choice((DAY, 10 * DAY, 90 * DAY)))))
+
+
+def calm(world: World) -> None:
+    """The faults stop: every host is up, with its disks and a clock that is right, and no agent is in a run."""
+    world.faulty = False
+    world.close()
+    for host in world.hosts.values():
+        host.up = True
+        if host.shelf:
+            host.shelf, host.pools.datasets = {}, host.shelf
+            host.changes += 1
+        host.pools.now = int(world.now)
+    world.change_group(enabled=True, window=None, paused={"systems": [], "datasets": []})
+    world.set_time(world.now + 3 * DAY)
+
+
+def settle(world: World) -> Plan:
+    """Every agent runs in turn until nothing is left to do."""
+    idle = 0
+    for _ in range(ROUNDS):
+        busy = 0
+        for host in world.hosts.values():
+            busy += world.start_run(host).finish()
+            host.run = None
+            world.set_time(world.now + HOUR)
+        world.set_time(world.now + 7 * HOUR)
+        idle = 0 if busy else idle + 1
+        if idle == 2:  # in the first of them, all have reported
+            for host in world.hosts.values():
+                world.report(host)
+            plan = check_plan(world)
+            assert not plan.steps, f"nobody does {plan.steps}"
+            return plan
+    raise AssertionError(f"it never comes to rest: {check_plan(world).steps[:2]}")
+
+
+def tidy(world: World) -> None:
+    """A person accepts what is lost, takes snapshots on the leading members, and decides every conflict for them."""
+    world.change_group(on_conflict="manual")
+    for _ in range(DECISIONS):
+        world.accept()
+        plan = decide_all(world)
+        check_settled(world, plan)
+        left = unexplained(world, plan)
+        if not left:
+            return
+    raise AssertionError("still not in sync:\n" + "\n".join(left))
+
+
+def decide_all(world: World) -> Plan:
+    """What a person does who follows each advice, and what comes of it."""
+    hub = world.options["hub_system_id"]
+    for cell in world.plan().cells:
+        host = world.hosts[cell.system_id]
+        if cell.is_source:
+            take_snapshot(world, host, cell.dataset)
+        elif "rename or destroy it" in cell.why:
+            world.count += 1
+            with suppress(Refused):
+                host.pools.rename(cell.dataset, f"{cell.dataset}.empty{world.count}")
+                host.changes += 1
+    world.set_time(world.now + 3 * HOUR)
+    settle(world)
+    for conflict in world.plan().conflicts:
+        if conflict.type != "missing" and conflict.status == "open":
+            sides = [side.system_id for side in conflict.sides]
+            winner = hub if hub in sides else world.dice.choice(sides)
+            take_snapshot(world, world.hosts[winner], world.hosts[winner].dataset(conflict.path))
+            world.report(world.hosts[winner])
+            for current in world.plan().conflicts:  # that snapshot may have changed the evidence, and so the id
+                if current.path == conflict.path and current.type != "missing":
+                    world.resolve(current.id, current.path, "manual", winner, discard=False)
+    world.set_time(world.now + 3 * HOUR)
+    return settle(world)
+
+
+def take_snapshot(world: World, host: Host, name: str) -> None:
+    """One that the group chooses."""
+    world.count += 1
+    with suppress(Refused):
+        host.pools.snapshot(name, f"auto-{world.count}")
+        host.changes += 1
+
+
+def unexplained(world: World, plan: Plan) -> list[str]:
+    """What is not in sync, without one of the reasons that are left to people."""
+    return [
+        f"{cell.path} on {cell.dataset}: {cell.status} {cell.why}"
+        for cell in plan.cells
+        if cell.status != "in_sync" and not any(words in cell.why for words in REASONS)
+    ]
+
+
+def main() -> int:
+    """Run seeds one after the other, and name those that fail."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation")
+    parser.add_argument("--seeds", type=int, default=1000, help="how many")
+    parser.add_argument("--first", type=int, default=0, help="the first one")
+    parser.add_argument("--keep-going", action="store_true", help="do not stop at the first that fails")
+    options = parser.parse_args()
+    started, failed = time.monotonic(), 0
+    for seed in range(options.first, options.first + options.seeds):
+        try:
+            simulate(seed)
+        except Exception as error:
+            failed += 1
+            print(f"seed {seed}: {type(error).__name__}: {str(error)[:1500]}", flush=True)
+            if not options.keep_going:
+                raise
+    print(f"{options.seeds} seeds in {time.monotonic() - started:.0f} s, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
