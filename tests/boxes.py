@@ -60,7 +60,7 @@ def empty_boxes(make_witness: Any, groups: str = MEDIA, **settings: Any) -> Boxe
 
 COLUMNS = (
     "name,type,guid,createtxg,creation,used,referenced,written,encryption,receive_resume_token,origin,"
-    "readonly,mounted,mountpoint,available"
+    "readonly,mounted,mountpoint,available,userrefs"
 )
 _MARK = re.compile(r"([a-z]?)(\d+)(X?)")
 
@@ -75,13 +75,13 @@ def listing(*histories: str) -> str:
         guid = sum(dataset.encode()) * 10**6
         lines.append(
             f"{dataset}\tfilesystem\t{guid}\t1\t1700000000\t4096\t4096\t{written}\toff\t-\t-"
-            f"\ton\tyes\t/{dataset}\t1000000000"
+            f"\ton\tyes\t/{dataset}\t1000000000\t-"
         )
         for place, (letter, number, own) in enumerate(_MARK.findall(marks.partition("+")[0]), 10):
             guid = guid_of(letter + number) + (sum(dataset.encode()) * 1000 if own else 0)
             lines.append(
                 f"{dataset}@s{number}\tsnapshot\t{guid}\t{place}\t{1700000000 + int(number) * 3600}"
-                f"\t1000\t{int(number) * 1000}\t1000\toff\t-\t-\t-\t-\t-\t-"
+                f"\t1000\t{int(number) * 1000}\t1000\toff\t-\t-\t-\t-\t-\t-\t0"
             )
     return "".join(f"{line}\n" for line in lines)
 

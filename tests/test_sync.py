@@ -375,13 +375,12 @@ def test_a_snapshot_that_nobody_else_has_is_not_in_sync(small: Boxes) -> None:
 
 
 def test_prunable_says_what_may_go_and_for_whom_the_rest_is_kept(small: Boxes) -> None:
-    columns = f"{COLUMNS},userrefs"
     for agent, text in (
         (small.nas, listing("tank: 1 2 3")),
         (small.backup, listing("vault:", "vault/nas: 1 2 3")),
         (small.offsite, listing("pool1:", "pool1/replica: 1 2")),
     ):
-        agent.report("".join(f"{line}\t{0 if '@' in line else '-'}\n" for line in text.splitlines()), columns)
+        agent.report(text, COLUMNS)
     answer = small.nas.get(f"/sync/{small.group}/prunable")
     assert answer["sync_group_id"] == small.group
     mine = next(each for each in answer["systems"] if each["system_id"] == small.nas.id)
