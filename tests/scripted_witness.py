@@ -35,6 +35,7 @@ class ScriptedWitness(ThreadingHTTPServer):
         self.change: Callable[[bytes], bytes] = lambda body: body  # applied after signing
         self.refusals: dict[str, int] = {}  # "start", "progress", "finish", "inventory" ...: status
         self.lease_s = 600
+        self.next_sync_s = 3600
         self.calls: list[tuple[str, str, bytes, dict[str, str]]] = []
         self.finished: dict[str, tuple[int, str, str]] = {}  # by action: status, received guid, log
         self.address = f"http://127.0.0.1:{self.server_address[1]}"
@@ -56,7 +57,7 @@ class ScriptedWitness(ThreadingHTTPServer):
         if path.endswith("/register"):
             return 201, {"id": "5f0c6b1e-0000-4000-8000-000000000001", "hostname": "nas", "api_key": "k1.secret"}, {}
         if path.endswith("/heartbeat"):
-            said = {"status": "ok", "inventory": self.inventory, "groups": [], "next_sync_in_s": 60}
+            said = {"status": "ok", "inventory": self.inventory, "groups": [], "next_sync_in_s": self.next_sync_s}
             return 200, said, {"X-Inventory": self.inventory}
         if "/inventory" in path:
             return 200, {"added": 1, "digest": "0"}, {}

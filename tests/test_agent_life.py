@@ -251,13 +251,25 @@ def test_a_transfer_whose_lease_is_lost_stops(world: World, status: int) -> None
     assert len(world.backup.guids(COPY)) == 2
 
 
-def test_loop_runs_again_and_again(world: World) -> None:
+def test_loop_keeps_the_pace_of_the_groups_and_is_heard_of_in_between(world: World) -> None:
     world.nas.configure(heartbeat_s=1)
+    world.witness.plan = [world.transfer(1)]
     agent = subprocess.Popen(world.nas.command("loop"), env=world.nas.environment, stderr=subprocess.DEVNULL)
-    wait_until(lambda: len(world.witness.paths("/heartbeat")) >= 2)
+    wait_until(lambda: "a1" in world.witness.finished)
+    wait_until(lambda: len(world.witness.paths("/heartbeat")) >= 3)
+    assert len(world.witness.paths("/instructions/nas")) == 2  # the second found that nothing was left
+    agent.send_signal(signal.SIGTERM)
+    assert agent.wait(timeout=30) == 0
+    assert os.listdir(world.nas.config.parent / "nas.state") == ["reported"]
+
+
+def test_loop_does_what_is_new_when_it_is_due(world: World) -> None:
+    world.nas.configure(heartbeat_s=60)
+    world.witness.next_sync_s = 1
+    agent = subprocess.Popen(world.nas.command("loop"), env=world.nas.environment, stderr=subprocess.DEVNULL)
+    wait_until(lambda: world.witness.paths("/instructions/nas"))
     world.witness.plan = [world.transfer(1)]
     wait_until(lambda: "a1" in world.witness.finished)
     agent.send_signal(signal.SIGTERM)
     assert agent.wait(timeout=30) == 0
     assert world.backup.guids(COPY) == world.nas.guids(VIDEOS)[:1]
-    assert os.listdir(world.nas.config.parent / "nas.state") == ["reported"]

@@ -144,6 +144,18 @@ def test_a_rename_that_was_done_already_is_done(world: World) -> None:
     assert world.backup.agent("run").returncode == 0
 
 
+def test_a_rename_counts_though_its_mount_failed(world: World) -> None:
+    guids = world.copied().backup.guids(COPY)
+    world.backup.fault('{"rename": {"complaint": "cannot mount: failed to create mountpoint: Read-only file system"}}')
+    world.witness.plan = [
+        world.change("rename", snapshot_guid=guids[-1], expected_written="0", new_name="vault/nas/aside")
+    ]
+    run = world.backup.agent("run")
+    assert run.returncode == 0, run.stderr
+    assert "Read-only file system" in world.witness.finished["c-rename"][2]
+    assert world.backup.guids("vault/nas/aside") == guids
+
+
 @pytest.mark.parametrize("case", ["newest", "written", "taken"])
 def test_rename_refuses(world: World, case: str) -> None:
     guids = world.copied().backup.guids(COPY)
