@@ -62,14 +62,13 @@ def _follow_any(scene: Scene, path: str) -> Course | Leaderless:
         leader = _whom_all_follow(scene, path, holders)
         if leader is not None:
             return Course(path, leader, leader.histories[path])
-    holders = here or known
-    if not holders:
+    if not known:
         return Leaderless(path, "")
-    related, *others = _related(path, holders)
+    related, *others = _related(path, known)
     contested = None
     if others:
-        hosts = ", ".join(site.host for site in holders)
-        contested = f"the histories of {path or 'the root'} on {hosts} have nothing in common: see the conflict"
+        where = ", ".join(f"{site.dataset(path)} on {site.host}" for site in known)
+        contested = f"{where} have histories of which some have nothing in common: see the conflict"
     leader = _whom_all_follow(scene, path, related)
     lonely = leader is None or len(related) == 1
     leader = leader or related[0]

@@ -36,7 +36,7 @@ def increments(source: History, base: Mark, sendable: Collection[str]) -> tuple[
                 streams.append(_increment(at, run, []))
                 at, run = run[-1], []
             skipped.append(snapshot)
-        elif skipped or (isinstance(at, Bookmark) and not run):
+        elif skipped or isinstance(at, Bookmark):
             streams.append(_increment(at, [snapshot], skipped))
             at, skipped = snapshot, []
         else:

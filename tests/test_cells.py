@@ -8,6 +8,7 @@ import pytest
 from planner import plan_group
 from planner.model import Cell, Gone, Guard, Work
 from tests.pictures import DAY, NOW, hub_policy, members_of, peers_policy
+from tests.tokens import encode_resume_token
 
 HOUR = 3600
 
@@ -33,6 +34,28 @@ def test_who_lacks_something_says_what() -> None:
     assert replica.bytes_to_send == 2000, "1 can't be sent any more"
     assert replica.why == "hostB has tank/data up to 2: hostA sends 2 newer snapshots, up to 4"
     assert cells("A: 1 2? B: 1")["B"].bytes_to_send is None
+
+
+def test_a_cell_says_why_it_is_not_in_sync() -> None:
+    assert cells("A: 1 2 B: 1 ?")["B"].why.startswith("whether tank/data on hostB was written to since 1 is not known")
+    unknown = cells("A-: none B: 1")["B"]
+    assert (unknown.status, unknown.why[:26]) == ("out_of_sync", "the inventory of hostA is ")
+    members = members_of("A: 1 2 B: 1 2")
+    held = members[1].replicas["tank/data"]
+    token = encode_resume_token("tank/data@2", "2", "1", 0)
+    broken = {**members[1].replicas, "tank/data": replace(held, resume_token=token)}
+    made = plan_group(hub_policy(), [members[0], replace(members[1], replicas=broken)], Work(), NOW)
+    assert [(cell.status, cell.why, bool(made.steps)) for cell in made.cells if cell.system_id == "B"] == [
+        ("in_sync", "", True)
+    ], "it has all that is wanted; the broken stream is tidied up"
+
+
+def test_lag_is_of_the_oldest_whose_age_is_known() -> None:
+    members = members_of("A: 1 2 3 B: 1")
+    held = members[0].replicas["tank/data"]
+    undated = tuple(replace(s, creation=None) if s.guid == "2" else s for s in held.snapshots)
+    members[0] = replace(members[0], replicas={**members[0].replicas, "tank/data": replace(held, snapshots=undated)})
+    assert [c.lag_s for c in plan_group(hub_policy(), members, Work(), NOW).cells] == [0, 97 * DAY]
 
 
 def test_lag_is_the_age_of_the_oldest_that_is_missing_after_the_newest_common() -> None:

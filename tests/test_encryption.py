@@ -116,11 +116,26 @@ def test_a_raw_stream_goes_on_where_iv_sets_agree() -> None:
     assert "its IV sets differ" in reasons(made, "B")
 
 
-def test_the_rest_of_a_chain_keeps_the_form_of_its_beginning() -> None:
-    """B gets 2 from C in full, then 3 from A, both raw: its IV sets are known from the stream."""
-    hub = member("A", "2 3", CIPHER, "a")
-    helper = member("C", "1 2", CIPHER, "a")
-    members = [replace(hub, replicas=hub.replicas), member("B", "1", CIPHER, "a"), helper]
-    made = plan_group(hub_policy(), members, Work(), NOW)
-    assert [(step.target, step.source) for step in made.steps if step.target == "B"] == [("B", "C"), ("B", "A")]
-    assert set(forms(made)) == {"raw"}
+@pytest.mark.parametrize(
+    ("encryption", "parent", "mode", "form"),
+    [
+        (CIPHER, "off", "auto", "raw"),
+        (CIPHER, CIPHER, "never", "plain"),
+        (CIPHER, "off", "never", "plain"),
+        ("off", "off", "auto", "embedded"),
+        ("off", CIPHER, "auto", "plain"),
+    ],
+)
+def test_the_rest_of_a_chain_keeps_the_form_of_its_beginning(
+    encryption: str, parent: str, mode: str, form: str
+) -> None:
+    """The hub is away, and no other member has all: B gets the beginning from C, the rest from D."""
+    iv_set = "a" if encryption == CIPHER else None
+    hub, early, late = (
+        member(name, line, encryption, iv_set) for name, line in (("A", "1 2 3"), ("C", "1 2"), ("D", "2 3"))
+    )
+    away = replace(hub, reported_at=0.0, confirmed_at=0.0)
+    members = [away, member("B", "", None, None, parent), early, late]
+    steps = [step for step in plan_group(hub_policy(raw=mode), members, Work(), NOW).steps if step.target == "B"]
+    assert [(step.type, step.source) for step in steps] == [("create", "C"), ("sync", "C"), ("sync", "D")]
+    assert {"raw" if step.raw else "embedded" if step.embedded else "plain" for step in steps} == {form}

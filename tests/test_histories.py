@@ -145,7 +145,7 @@ def test_a_snapshot_has_its_place_whatever_is_known_of_it() -> None:
 def test_what_is_known_by_name_only_is_not_in_the_index(vague: Snapshot) -> None:
     held = history(Replica("tank/data", snapshots=(vague,), bookmarks=(Bookmark("mark", ""),), written=0))
     assert (held.places, held.marks) == ({}, {})
-    assert draw(held, held) == "Unrelated"
+    assert draw(held, held) == draw(read("1"), held) == draw(held, read("1")) == "Unrelated"
 
 
 def test_a_bookmark_that_has_no_place_is_no_base() -> None:

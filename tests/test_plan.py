@@ -88,13 +88,17 @@ def test_a_name_that_is_taken_on_the_target_is_stepped_over(picture: str) -> Non
         "A-: 1 2 3 B:        C: 2 3     => B full 2 via C, B 2-3 via C",
         "A: 1 3    B: 1      C: 1 2 3   => B 1-3",  # what the hub destroyed is not wanted
         "A-: 1 3   B: 1      C: 1 2 3   => B 1-3 via C",
+        "A-: 2 3   B:        C: 1 2 3   => B full 2 via C, B 2-3 via C",
+        "A-: 1 2   B:        C: 9 D: 1 2 => B full 1 via D, B 1-2 via D, C orphaned",
+        "A-: 1 2 3 B: 1      C: 1 2 D: 1 2 => B 1-2 via C",  # of two alike, the first
+        "A-: 1 2 3 4 B:      C: 1 2 D: 2 3 4 => B full 1 via C, B 1-2 via C, B 2..4 via D, C 2..4 via D",
     ],
 )
 def test_another_member_helps_where_the_hub_can_not(picture: str) -> None:
     drawing, _, answer = picture.partition("=>")
     made = plan(drawing)
     apart = [c.system_id for c in made.cells if c.status == "conflict"]
-    if "orphaned" in answer:
+    if answer.endswith("C orphaned, B orphaned"):
         assert apart == ["B", "C"]
     else:
         assert draw(made) == " ".join(answer.split())
@@ -114,6 +118,11 @@ def test_another_member_helps_where_the_hub_can_not(picture: str) -> None:
         "A: 1 2     B: 3       C: 1    => C 1-2, B orphaned",
         "A: 1 2     B: 3       C: 1 D: => C 1-2, B orphaned",  # D gets nothing while that is open
         "A-: 1 2 3  B: 1 2     C: 1    => C 1-2 via B",  # who is away leads nobody
+        "A-: 1 X    B: 1 2     C: 1    => C 1-2 via B, A diverged",  # nor does one that nobody can follow
+        "A-: 1 X    B-: 1 Y            => A+B diverged",
+        "A: 3 x     B: 9       C: 3 2  => A 3-2 via C, B orphaned",  # the newest is not one to follow
+        "A: #1 2    B: 1       C: 9    => B #1-2, C orphaned",  # a bookmark makes them relatives
+        "A: 5 x     B: #5 3    C: 9    => A #5-3 via B, C orphaned",
         "A: ()      B: ()              => nothing",
     ],
 )
@@ -126,6 +135,34 @@ def test_of_several_that_can_lead_the_first_configured_is_taken() -> None:
     assert [step.source for step in made.steps] == ["A"]
     made = plan("A: 1 2 B: 1 2 C: 1", peers_policy(order=("B", "A", "C")))
     assert [step.source for step in made.steps] == ["B"]
+
+
+def test_a_head_of_unknown_age_leads_last() -> None:
+    members = members_of("A: 1 2 B: 1 2 C: 1")
+    held = members[0].replicas["tank/data"]
+    undated = replace(held, snapshots=tuple(replace(snapshot, creation=None) for snapshot in held.snapshots))
+    members[0] = replace(members[0], replicas={**members[0].replicas, "tank/data": undated})
+    made = plan_group(peers_policy(), members, NO_WORK, NOW)
+    assert [cell.system_id for cell in made.cells if cell.is_source] == ["B"]
+    held = members[2].replicas["tank/data"]
+    early = replace(held, snapshots=tuple(replace(snapshot, creation=-10) for snapshot in held.snapshots))
+    members[2] = replace(members[2], replicas={**members[2].replicas, "tank/data": early})
+    made = plan_group(peers_policy(), [members[0], members[2]], NO_WORK, NOW)
+    assert [cell.system_id for cell in made.cells if cell.is_source] == ["A"], "the other can't lead"
+
+
+def test_who_has_nothing_of_a_contested_dataset_waits() -> None:
+    made = plan("A: 1 2 B: 3 C: 1 D:", peers_policy())
+    assert reasons(made, "D").startswith("tank/data on hostB, tank/data on hostA, tank/data on hostC have histories")
+    assert reasons(plan("A: 1 B: 2 D: ()", peers_policy()), "D") == reasons(plan("A: 1 B: 2 D:", peers_policy()), "D")
+
+
+def test_a_hub_that_is_no_member_or_does_not_list_a_dataset_is_named() -> None:
+    assert reasons(plan("B: 1"), "B") == "the group's hub is not among its members"
+    members = [member_with("A", "", {"data/kid": "1"}), member_with("B", "", {"data": "1", "data/kid": "1"})]
+    made = plan_group(hub_policy(), members, NO_WORK, NOW)
+    assert reasons(made, "B") == "tank/data exists on hostA, but its inventory does not list it"
+    assert made.conflicts == ()
 
 
 # --- what is wanted --------------------------------------------------------------------------------
@@ -245,6 +282,18 @@ def test_a_parent_goes_with_the_most_urgent_below_it() -> None:
     replica = family("B", a="8", a_kid="1", b="3")
     made = plan_group(hub_policy(), [hub, replica], NO_WORK, NOW)
     assert [step.path for step in made.steps] == ["a", "a/kid", "b"]
+
+
+def test_members_with_deeper_roots_wait_no_longer() -> None:
+    deep = replace(family("B"), root="tank/in/here", replicas=family("B", in_here="()").replicas)
+    made = plan_group(hub_policy(), [family("A", a="1", a_b="1"), deep, family("C")], NO_WORK, NOW)
+    assert [(step.target, step.path) for step in made.steps] == [("B", "a"), ("C", "a"), ("B", "a/b"), ("C", "a/b")]
+
+
+def test_without_roots_full_names_are_the_same_on_both() -> None:
+    hub, replica = (replace(member, root=None) for member in members_of("A: 1 2 B: 1"))
+    (step,) = plan_group(hub_policy(), [hub, replica], NO_WORK, NOW).steps
+    assert (step.path, step.source_dataset, step.target_dataset) == ("tank/data", "tank/data", "tank/data")
 
 
 def test_the_same_facts_give_the_same_plan_in_any_order() -> None:
