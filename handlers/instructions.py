@@ -245,6 +245,7 @@ def _script(plans: list[GroupPlan], system_id: str | None) -> str:
         script_block(step, context.policy, context.members)
         for context in plans
         for step in context.steps_for(system_id)
+        if step.lease is None  # an agent is at it
     ]
     skips = [
         f"# skipped on {context.members[skip.target].hostname}: {skip.dataset}: {skip.reason}\n"

@@ -72,6 +72,17 @@ def test_start_takes_the_lease(boxes: Boxes) -> None:
     assert matrix[0]["systems"][boxes.backup.id]["status"] == "syncing"
 
 
+def test_a_script_leaves_out_what_an_agent_is_at(boxes: Boxes) -> None:
+    def blocks() -> int:
+        path = f"/sync/instructions?system_id={boxes.nas.id}"
+        return str(boxes.client.call("GET", path, headers={"Accept": "text/x-shellscript"}).text).count("zfs send")
+
+    before = blocks()
+    action = boxes.plan(boxes.nas)["actions"][0]
+    start(boxes.nas, action)
+    assert blocks() == before - 1
+
+
 def test_the_holder_asking_again_gets_the_same_token_extended(boxes: Boxes) -> None:
     action = boxes.action("vault/nas")
     first, again = start(boxes.nas, action).json, start(boxes.nas, action).json
