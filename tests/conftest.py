@@ -1,17 +1,14 @@
 """A witness over a real store in a temporary folder, called through WebTest."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from webtest import TestApp
 
 import config
 from handlers.auth import limiter
 from handlers.request import Witness
-from handlers.routes import make_app
-from tests.witness import ADMIN, ENROLL, Client
+from tests.witness import ADMIN, ENROLL, Client, client_of
 from zfs_sync import open_witness
 
 
@@ -26,6 +23,7 @@ def make_witness(tmp_path: Path) -> Any:
         environ = {"ZFS_SYNC_ADMIN_KEY": ADMIN, "ZFS_SYNC_ENROLL_KEY": ENROLL}
         return open_witness(config.load(file, environ))
 
+    limiter.cache_clear()  # each test counts its own failures
     return make
 
 
@@ -37,8 +35,6 @@ def witness(make_witness: Any) -> Witness:
 
 
 @pytest.fixture
-def client(witness: Witness) -> Iterator[Client]:
+def client(witness: Witness) -> Client:
     """The witness's API with the admin's key."""
-    limiter.cache_clear()
-    yield Client(TestApp(make_app(witness)), witness)
-    limiter.cache_clear()
+    return client_of(witness)
