@@ -1,5 +1,6 @@
 """The audit trail: who did what, from where, when."""
 
+import itertools
 import secrets
 from typing import Any
 
@@ -10,6 +11,8 @@ from handlers.request import Answer, Request
 from handlers.values import with_offset
 from store import Busy, StoreError
 from store.documents import Event
+
+_order = itertools.count()  # several events of one request have one moment
 
 
 def list_events(request: Request, query: EventQuery) -> Answer:
@@ -46,7 +49,7 @@ def record(
     caller = request.caller
     request.store.add_event(
         Event(
-            id=f"{request.now:%Y%m%dT%H%M%S.%f}-{secrets.token_hex(6)}",
+            id=f"{request.now:%Y%m%dT%H%M%S.%f}-{next(_order) % 10**6:06}-{secrets.token_hex(4)}",
             at=request.now,
             what=what,
             who=caller.key_id,

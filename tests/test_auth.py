@@ -234,7 +234,6 @@ def test_behind_a_proxy_the_forwarded_address_is_limited(strict: Client) -> None
         ".secret",
         "admin.x",
         f"{ADMIN}.",
-        f"{ADMIN}\t",
         "ä.ö",
         "a b.c",
         "x" * 5000,
