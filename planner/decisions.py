@@ -35,7 +35,7 @@ def errands_of(scene: Scene, decisions: Iterable[Decision]) -> tuple[Errand, ...
     """What is left to do for every decision, by path; nothing for one that is carried out."""
     errands: list[Errand] = []
     members = list(scene.members.values())
-    for decision in sorted(decisions, key=lambda decision: (decision.path.split("/"), decision.conflict_id)):
+    for decision in decisions:
         if decision.strategy == "ignore":
             continue
         steps, skips = resolution_steps(decision, scene.policy, members, scene.uncredited)
@@ -104,7 +104,8 @@ def with_options(scene: Scene, conflicts: Iterable[Conflict], errands: Sequence[
 def decide(scene: Scene, conflicts: Iterable[Conflict]) -> tuple[Decision, ...]:
     """What the group's on_conflict decides by itself about conflicts that nobody decided.
 
-    It never touches the hub, nor a replica that is not readonly: somebody may be working there.
+    It never touches the hub, nor a replica that is not readonly: somebody may be working there. Of two conflicts
+    about one dataset, the second waits until the first is settled.
     """
     strategy = scene.policy.on_conflict
     if strategy == "manual" or not scene.policy.enabled:
@@ -114,7 +115,10 @@ def decide(scene: Scene, conflicts: Iterable[Conflict]) -> tuple[Decision, ...]:
         if conflict.status != "open" or conflict.type == "missing":
             continue
         way = next((option for option in conflict.options if option.strategy == strategy), None)
-        if way is not None and way.refused is None and (strategy == "ignore" or _is_harmless(scene, way)):
+        if way is None or way.refused is not None:
+            continue
+        waits = any(earlier.path == conflict.path for earlier in decided)
+        if strategy == "ignore" or (not waits and _is_harmless(scene, way)):
             decided.append(Decision(conflict.id, conflict.path, strategy, way.winner, False, way.losers))
     return tuple(decided)
 

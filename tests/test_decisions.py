@@ -249,6 +249,30 @@ def test_a_tie_is_left_to_a_person() -> None:
     assert (made.steps, made.decided) == ((), ())
 
 
+def two_conflicts() -> Hosts:
+    """B went on from what it had from A; C's dataset was never A's."""
+    return {**newer(diverged(), "A", "4"), "C": unrelated()["B"]}
+
+
+def test_of_two_conflicts_about_a_dataset_one_is_decided_at_a_time() -> None:
+    hosts = readonly(two_conflicts(), "B", "C")
+    made = plan(hosts, policy=NEWEST)
+    assert [decision.losers[0].system_id for decision in made.decided] == ["B"]
+    assert {decision.conflict_id for decision in made.decided} <= {conflict.id for conflict in made.conflicts}
+    follow(hosts, Work(decisions=made.decided), NEWEST)
+    after = plan(hosts, Work(decisions=made.decided), NEWEST)
+    assert [cell.status for cell in after.cells] == ["in_sync"] * 3
+
+
+def test_decisions_come_in_any_order() -> None:
+    hosts = newer(diverged(children=["kid"]), "A", "4")
+    hosts["B"].write("pool/root/data/kid", 100)
+    made = [c for c in plan(hosts).conflicts if c.type == "diverged"]
+    assert [conflict.path for conflict in made] == ["data", "data/kid"]
+    one, other = (Decision(c.id, c.path, "manual", "A", False, c.options[0].losers) for c in made)
+    assert plan(hosts, Work(decisions=(one, other))) == plan(hosts, Work(decisions=(other, one)))
+
+
 def test_ignore_mutes_without_a_person() -> None:
     made = plan(diverged(), policy=replace(HUB, on_conflict="ignore"))
     assert [(c.type, c.status) for c in made.conflicts] == [("diverged", "ignored")]
