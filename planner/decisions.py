@@ -20,29 +20,29 @@ class Errand:
     steps: tuple[Step, ...]
     skips: tuple[Skip, ...]
     binding: bool  # False: its evidence changed before anything was done, so the conflict is open again
+    replaces_hub: bool  # whose history all others follow
 
     def holds_up(self, path: str, site: Site) -> bool:
-        """Whether nothing else may go into a path on a site: the dataset itself, or on a loser one below it."""
+        """Whether nothing else may go into a path on a site: a losing dataset, or one below it."""
         if not self.binding:
             return False
-        if path == self.decision.path:
-            return True
-        below = self.decision.path == "" or path.startswith(f"{self.decision.path}/")
-        return below and any(loser.system_id == site.id for loser in self.decision.losers)
+        below = self.decision.path == "" or f"{path}/".startswith(f"{self.decision.path}/")
+        return below and (self.replaces_hub or any(loser.system_id == site.id for loser in self.decision.losers))
 
 
 def errands_of(scene: Scene, decisions: Iterable[Decision]) -> tuple[Errand, ...]:
     """What is left to do for every decision, by path; nothing for one that is carried out."""
     errands: list[Errand] = []
     members = list(scene.members.values())
-    for decision in decisions:
+    for decision in sorted(decisions, key=lambda decision: (decision.path.split("/"), decision.conflict_id)):
         if decision.strategy == "ignore":
             continue
         steps, skips = resolution_steps(decision, scene.policy, members, scene.uncredited)
         if steps or skips:
             allowed, refused = admitted(scene, steps, _hindrance)
             binding = bool(steps) or _has_begun(scene, decision)
-            errands.append(Errand(decision, allowed, (*skips, *refused), binding))
+            replaces_hub = any(scene.is_hub(loser.system_id) for loser in decision.losers)
+            errands.append(Errand(decision, allowed, (*skips, *refused), binding, replaces_hub))
     return tuple(errands)
 
 
@@ -126,7 +126,6 @@ def decide(scene: Scene, conflicts: Iterable[Conflict]) -> tuple[Decision, ...]:
 def _is_harmless(scene: Scene, option: Option) -> bool:
     for loser in option.losers:
         replica = scene.members[loser.system_id].replicas.get(loser.dataset)
-        hub = scene.policy.hub if scene.policy.directional else None
-        if loser.system_id == hub or replica is None or replica.readonly is not True:
+        if scene.is_hub(loser.system_id) or replica is None or replica.readonly is not True:
             return False
     return bool(option.losers)

@@ -94,6 +94,10 @@ class Scene:
         """The work, without the finished steps that the members already show."""
         return replace(self.work, credits=())
 
+    def is_hub(self, system_id: str) -> bool:
+        """Whether a system is the one that all others follow."""
+        return self.policy.directional and system_id == self.policy.hub
+
     def site(self, system_id: str | None) -> Site | None:
         """The site of a system, if it is a member."""
         return next((site for site in self.sites if site.id == system_id), None)

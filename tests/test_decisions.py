@@ -109,6 +109,37 @@ def test_children_wait_while_their_parent_is_replaced() -> None:
     assert told.index("promote B data") < told.index("sync B data/kid")
 
 
+def third(hosts: Hosts, snap: str) -> Hosts:
+    """C joined, with what A had up to a snapshot."""
+    hosts["C"] = a_host("C")
+    first, *others = [known.name for known in hosts["A"].dataset("pool/root/data").snapshots]
+    hosts["C"].receive("pool/root/data", hosts["A"].send("pool/root/data", first))
+    for base, end in zip([first, *others], others, strict=False):
+        if base != snap:
+            hosts["C"].receive("pool/root/data", hosts["A"].send("pool/root/data", end, f"@{base}"))
+        else:
+            break
+    return hosts
+
+
+def test_who_has_no_part_in_a_conflict_goes_on() -> None:
+    hosts = third(newer(diverged(), "A", "4"), "3")
+    decision = decided(hosts)
+    assert [loser.system_id for loser in decision.losers] == ["B"]
+    assert story(plan(hosts, Work(decisions=(decision,))))[-1] == "sync C data"
+
+
+def test_while_the_hub_is_replaced_all_wait() -> None:
+    hosts = third(newer(diverged(), "B", "Y"), "3")
+    work = Work(decisions=(decided(hosts),))
+    assert {loser.system_id for loser in work.decisions[0].losers} == {"A", "C"}
+    hosts["D"] = a_host("D")
+    policy = replace(HUB, order=("A", "B", "C", "D"))
+    assert {step.target for step in plan(hosts, work, policy).steps} == {"A", "C"}
+    told = follow(hosts, work, policy)
+    assert told.index("promote A data") < told.index("create D data")
+
+
 def test_finished_steps_count_before_the_next_report() -> None:
     hosts, decision = hub_wins()
     members, work, told = members_of(hosts), Work(decisions=(decision,)), []

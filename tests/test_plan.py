@@ -154,6 +154,8 @@ def test_a_head_of_unknown_age_leads_last() -> None:
 def test_who_has_nothing_of_a_contested_dataset_waits() -> None:
     made = plan("A: 1 2 B: 3 C: 1 D:", peers_policy())
     assert reasons(made, "D").startswith("tank/data on hostB, tank/data on hostA, tank/data on hostC have histories")
+    diverged = reasons(plan("A: 1 X B: 1 Y D:", peers_policy()), "D")
+    assert diverged == "the histories of tank/data on the other members have diverged: see the conflict"
     assert reasons(plan("A: 1 B: 2 D: ()", peers_policy()), "D") == reasons(plan("A: 1 B: 2 D:", peers_policy()), "D")
 
 
