@@ -265,5 +265,5 @@ def test_ci_runs_the_test_command_that_stands_here() -> None:
     (program,) = re.findall(r"awk '.*?' README\.md", script)
     taken = subprocess.run(program, shell=True, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout.strip()
     assert taken == next(line for block in blocks() for line in block.text.splitlines() if "pytest" in line)
-    assert taken.endswith(".venv/bin/python -m pytest")
+    assert taken.endswith(".venv/bin/python -m pytest -n auto")
     assert textwrap.shorten(taken, 60).startswith("python3 -m venv .venv && .venv/bin/pip install")
