@@ -36,6 +36,7 @@ class ScriptedWitness(ThreadingHTTPServer):
         self.refusals: dict[str, int] = {}  # "start", "progress", "finish", "inventory" ...: status
         self.lease_s = 600
         self.next_sync_s = 3600
+        self.date = ""  # what it takes the time to be, if not the right one
         self.calls: list[tuple[str, str, bytes, dict[str, str]]] = []
         self.finished: dict[str, tuple[int, str, str]] = {}  # by action: status, received guid, log
         self.address = f"http://127.0.0.1:{self.server_address[1]}"
@@ -54,6 +55,8 @@ class ScriptedWitness(ThreadingHTTPServer):
         for part, status in self.refusals.items():
             if f"/{part}" in path:
                 return status, {"detail": f"scripted refusal of {part}", "status_code": status}, {}
+        if path.endswith("/health") or path == "/api/v1/systems/nas":
+            return 200, {"status": "ok"}, {}
         if path.endswith("/register"):
             return 201, {"id": "5f0c6b1e-0000-4000-8000-000000000001", "hostname": "nas", "api_key": "k1.secret"}, {}
         if path.endswith("/heartbeat"):
@@ -111,6 +114,10 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(sent)
 
     do_GET = do_PUT = do_POST
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """For the Date header."""
+        return self.server.date or super().date_time_string(timestamp)
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: `calls` has it."""
