@@ -296,11 +296,16 @@ def test_of_two_conflicts_about_a_dataset_one_is_decided_at_a_time() -> None:
 
 
 def test_decisions_come_in_any_order() -> None:
-    hosts = newer(diverged(children=["kid"]), "A", "4")
-    hosts["B"].write("pool/root/data/kid", 100)
+    hosts = diverged(own="", children=["a", "b"])
+    hosts["A"].now += 60
+    for child in "ab":
+        hosts["A"].snapshot(f"pool/root/data/{child}", "3")
+        hosts["B"].write(f"pool/root/data/{child}", 100)
     made = [c for c in plan(hosts).conflicts if c.type == "diverged"]
-    assert [conflict.path for conflict in made] == ["data", "data/kid"]
-    one, other = (Decision(c.id, c.path, "manual", "A", False, c.options[0].losers) for c in made)
+    assert [conflict.path for conflict in made] == ["data/a", "data/b"]
+    losers = [next(o.losers for o in c.options if o.winner == "A" and o.losers) for c in made]
+    one, other = (Decision(c.id, c.path, "manual", "A", False, gone) for c, gone in zip(made, losers, strict=True))
+    assert "rename B data/a" in story(plan(hosts, Work(decisions=(one, other))))
     assert plan(hosts, Work(decisions=(one, other))) == plan(hosts, Work(decisions=(other, one)))
 
 
