@@ -241,8 +241,16 @@ def _check_follower(world: World, policy: Policy, plan: Plan, path: str, leader:
     lacking = [snap for snap in wanted if snap.createtxg > reached]
     assert not lacking or cell.status != "in_sync", f"{where} is said to be in sync"
     reasons = [skip.reason for skip in plan.skips if skip.path == path and skip.target == host.system_id]
+    if held is None and not policy.directional and _is_contested(world, path, lead):
+        return
     accepted = _accepted(world, policy, path, lacking, host)
     assert accepted is None, f"{where}: {accepted} would be accepted, and the plan says {reasons}"
+
+
+def _is_contested(world: World, path: str, lead: Dataset) -> bool:
+    """Whether a member goes another way than the leading one, so that a person says what new members get."""
+    held = [host.pools.datasets.get(host.dataset(path)) for host in world.hosts.values()]
+    return any(kept and kept is not lead and kept.snapshots and not follows(lead, kept) for kept in held)
 
 
 def _place(lead: Dataset, common: Snapshot | None) -> int:

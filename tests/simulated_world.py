@@ -24,7 +24,7 @@ from handlers.bodies import (
     ResolveQuery,
     SystemBody,
 )
-from handlers.errors import Conflicting, Gone
+from handlers.errors import Conflicting, Forbidden, Gone
 from handlers.errors import Refused as RefusedCall
 from handlers.gathering import members_of, plan_of, policy_of, work_of
 from handlers.request import Caller, Request
@@ -57,7 +57,7 @@ class World:
         self.fetched: Callable[[], object] = lambda: None
         self.discards: set[str] = set()  # paths whose losers a person let go
         self.resolved: set[str] = set()  # paths whose conflict a person decided
-        for number in range(self.dice.choice((2, 2, 2, 3, 3, 3, 4, 5, 8))):
+        for number in range(self.dice.choice((2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 4, 4, 5, 8))):
             self._add_host(f"h{number}")
         self.options = options_for(self.dice, list(self.hosts))
         self.automatic = self.options["on_conflict"] != "manual"
@@ -130,7 +130,7 @@ class World:
         """The lease's token, if the witness gives it."""
         try:
             answer = self.call(host, actions.start_action, action["action_id"])
-        except (Conflicting, Gone):
+        except (Conflicting, Gone, Forbidden):  # forbidden: now another system should do it
             return None
         token: str = answer.body["lease_token"]
         return token
