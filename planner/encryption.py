@@ -31,7 +31,7 @@ def form_for_new(policy: Policy, source: History, parent_encryption: str | None)
     """How a new replica is sent: raw when the source is encrypted, unless the group says always or never."""
     encryption = source.replica.encryption
     raw = policy.raw == "always" or (policy.raw == "auto" and is_cipher(encryption))
-    return Form(raw, embedded=encryption == "off" and parent_encryption == "off", strict=raw and is_cipher(encryption))
+    return Form(raw, embedded=encryption == "off" and parent_encryption == "off")
 
 
 def form_for_replica(policy: Policy, source: History, target: History) -> Form | Unfit:
@@ -49,8 +49,7 @@ def form_for_replica(policy: Policy, source: History, target: History) -> Form |
         return Form(policy.raw == "always", embedded=here == "off" and there == "off")
     if here is None or there is None:
         if policy.raw == "auto":
-            unknown = source.replica.dataset if here is None else name
-            return Unfit(f"whether {unknown} is encrypted is not known: its agent must report the column encryption")
+            return Unfit(f"whether {name} and its source are encrypted is not known: report the column encryption")
         return Form(policy.raw == "always", embedded=False, strict=policy.raw == "always")
     if policy.raw == "always":
         return Unfit(_ONTO_PLAIN.format(name) if there == "off" else _FROM_PLAIN.format(name))

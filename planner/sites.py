@@ -160,9 +160,7 @@ def _unknown(policy: Policy, member: Member, now: float) -> str | None:
 
 def _in_order(member: Member) -> Member:
     """The member with every history oldest first."""
-    tidied = {name: _oldest_first(replica) for name, replica in member.replicas.items()}
-    changed = any(tidied[name] is not replica for name, replica in member.replicas.items())
-    return replace(member, replicas=tidied) if changed else member
+    return replace(member, replicas={name: _oldest_first(replica) for name, replica in member.replicas.items()})
 
 
 def _oldest_first(replica: Replica) -> Replica:

@@ -152,8 +152,6 @@ def _wish(course: Course, outcome: Outcome, todo: tuple[Snapshot, ...]) -> Wish:
 
 def _is_apart(scene: Scene, course: Course, outcome: Outcome) -> bool:
     """Whether neither the leading history nor that of another member can go on here."""
-    if course.diverged and outcome.held is not None and is_apart(outcome.relation):
-        return True
     return is_apart(outcome.relation) and not route(scene, _wish(course, outcome, outcome.lack.newer)).legs
 
 
@@ -237,8 +235,11 @@ def _continued(scene: Scene, course: Course, outcome: Outcome, text: str) -> Out
     assert end is not None, "a holder has what the token names"
     if token.from_guid is not None:
         relation = relate(source.histories[path], held, token.raw)
+        if isinstance(relation, Unclear):
+            return replace(outcome, reasons=(_unclear(outcome, relation),))
         if not isinstance(relation, FastForward):
-            return replace(outcome, reasons=(_why_not(course, replace(outcome, relation=relation)),))
+            reason = "was written to since a transfer into it broke off, which therefore can't be continued"
+            return replace(outcome, reasons=(f"{target.dataset(path)} on {target.host} {reason}",))
     rest = _with_one(scene, outcome, resumption(scene, path, target, source, token, end))
     blocked = _blocked(course, outcome)
     if rest.failed or blocked is not None:
@@ -398,14 +399,14 @@ def _why_not(course: Course, outcome: Outcome) -> str:
     """Why no member can bring what is lacking."""
     target, dataset = outcome.site, outcome.site.dataset(outcome.path)
     if isinstance(outcome.relation, Unclear):
-        since = outcome.relation.common.at_target.name
-        return (
-            f"whether {dataset} on {target.host} was written to since {since} is not known: "
-            "its agent must report the column written"
-        )
-    if is_apart(outcome.relation):
-        return _apart_reason(course, outcome)
+        return _unclear(outcome, outcome.relation)
     barred = course.leader.barred(outcome.path)
     if barred is not None:
         return f"{barred}; no other member has what {target.host} could receive"
     return f"no member that may send has both what {target.host} has of {dataset} and something newer"
+
+
+def _unclear(outcome: Outcome, relation: Unclear) -> str:
+    dataset, host = outcome.site.dataset(outcome.path), outcome.site.host
+    since = relation.common.at_target.name
+    return f"whether {dataset} on {host} was written to since {since} is not known: its agent must report written"

@@ -117,7 +117,7 @@ def resumption(scene: Scene, path: str, target: Site, source: Site, token: Resum
         kind=sent.replica.kind,
         end=end,
         base=base,
-        delivers=() if held.get(end.guid) else (end,),
+        delivers=(end,),
         raw=token.raw,
         embedded=token.embedded,
         resume_token=held.replica.resume_token,

@@ -16,9 +16,10 @@ bookmark; `full 1`; `via C` names a source that is neither A nor the usual one.
 """
 
 import re
+from dataclasses import replace
 from typing import Any
 
-from planner.model import Bookmark, Member, Plan, Policy, Replica, Snapshot, Step
+from planner.model import Bookmark, Lease, Member, Plan, Policy, Replica, Snapshot, Step
 
 DAY = 86400
 NOW = 100.0 * DAY
@@ -136,3 +137,30 @@ def draw_step(step: Step, usual: str) -> str:
 def reasons(plan: Plan, target: str | None = None) -> str:
     """Why things were left out, for every member or one."""
     return "; ".join(skip.reason for skip in plan.skips if target in (None, skip.target))
+
+
+def status(plan: Plan, system_id: str, path: str = "data") -> str:
+    """The state of one cell."""
+    return next(cell.status for cell in plan.cells if (cell.path, cell.system_id) == (path, system_id))
+
+
+def story(plan: Plan) -> list[str]:
+    """Every step in one word, with the dataset that it makes or changes."""
+    return [f"{step.type} {step.target_dataset}" for step in plan.steps]
+
+
+def lease_of(step: Step, **fields: Any) -> Lease:
+    """The lease of a step's executor."""
+    lease = Lease(
+        step.action_id,
+        "g",
+        step.executor,
+        step.source,
+        step.target,
+        step.target_dataset,
+        step.source_dataset,
+        step.base.guid if step.base else None,
+        step.end.guid if step.end else None,
+        NOW + 60,
+    )
+    return replace(lease, **fields)

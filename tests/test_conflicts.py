@@ -143,7 +143,7 @@ def test_what_only_its_source_has_is_simply_missing_elsewhere() -> None:
         ("A-: 1 2 B: 1", {}, "medium", "the inventory of hostA is stale"),
         ("A/: 1 2 B: 1", {}, "medium", "the pool tank of hostA is not in its inventory"),
         ("A: 1 2 B-: 1", {}, "medium", "the inventory of hostB is stale"),
-        ("A: 1 2 B: 1 ?", {}, "medium", "must report the column written"),
+        ("A: 1 2 B: 1 ?", {}, "medium", "must report written"),
         ("A: 1 2 B: 1", {"enabled": False}, "low", "is disabled"),
         ("A: 1 2 B: 1", {"paused_systems": frozenset("B")}, "low", "is paused"),
     ],

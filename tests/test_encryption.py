@@ -56,7 +56,7 @@ def test_a_new_replica(source: str | None, parent: str | None, mode: str, form: 
     assert forms(made) == [form, form]
 
 
-COLUMN_ENCRYPTION = "its agent must report the column encryption"
+COLUMN_ENCRYPTION = "report the column encryption"
 COLUMN_IV_SET = "both agents must report the column ivsetguid"
 
 
@@ -103,6 +103,27 @@ def test_a_raw_replica_with_a_snapshot_of_its_own_has_diverged() -> None:
     hub = member("A", "1 2", CIPHER, "a")
     assert draw(plan(hub, member("B", "1 x", CIPHER, "a"))) == "B diverged"
     assert draw(plan(hub, member("B", "1 x", CIPHER, "b"))) == "B 1-2", "one that is not raw takes it"
+
+
+@pytest.mark.parametrize(
+    ("target", "mode", "answer"),
+    [
+        ((CIPHER, None), "always", "B diverged"),  # raw by what somebody said
+        ((CIPHER, None), "never", "B 1-2"),
+        ((None, None), "always", "B diverged"),
+        ((None, None), "never", "B 1-2"),
+    ],
+)
+def test_a_replica_counts_as_raw_where_the_group_says_so(
+    target: tuple[str | None, str | None], mode: str, answer: str
+) -> None:
+    assert draw(plan(member("A", "1 2", CIPHER, None), member("B", "1 x", *target), raw=mode)) == answer
+
+
+def test_encrypted_histories_with_nothing_in_common_are_orphans() -> None:
+    for mode in ("auto", "always", "never"):
+        made = plan(member("A", "1 2", CIPHER, "a"), member("B", "3", CIPHER, "a"), raw=mode)
+        assert draw(made) == "B orphaned"
 
 
 def test_a_raw_stream_goes_on_where_iv_sets_agree() -> None:

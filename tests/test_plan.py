@@ -47,6 +47,7 @@ def check(picture: str, policy: Policy | None = None, **fields: Any) -> None:
         "A: 1 2 3   B: ()          => nothing",
         "A: 1 ~2 3  B: 1           => B 1-3",  # known by name only: never sent, never carried along
         "A: 1 2     B: ~1          => B orphaned",  # nor common
+        "A: 1 2     B: 1 ~9        => B diverged",  # without createtxg, the listing's order stands
         "A: 3 4     B: 1 2         => B orphaned",
         "A: none    B: 1           => B orphaned",
         "A: none    B: ()          => nothing",

@@ -1,0 +1,114 @@
+"""Transfers that broke off: what their resume tokens let happen, and nothing else before."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from planner import plan_group
+from planner.model import Failure, Member, Plan, Replica, Work
+from tests.pictures import NOW, draw, hub_policy, lease_of, member_with, members_of, reasons, status, story
+from tests.tokens import encode_resume_token
+
+NO_WORK = Work()
+
+
+def broken(line: str, token: str) -> Member:
+    member = members_of(f"B: {line or '()'}")[0]
+    held = replace(member.replicas["tank/data"], resume_token=token)
+    return replace(member, replicas={**member.replicas, "tank/data": held})
+
+
+def with_token(hub: str, replica: str, token: str, work: Work = NO_WORK, others: str = "", **fields: Any) -> Plan:
+    members = [members_of(f"A: {hub}")[0], broken(replica, token), *members_of(others)]
+    return plan_group(hub_policy(**fields), members, work, NOW)
+
+
+TOKEN = encode_resume_token("tank/data@2", "2", "1", 400)
+FULL_TOKEN = encode_resume_token("tank/data@1", "1", None, 300)
+
+
+@pytest.mark.parametrize(
+    ("hub", "replica", "token", "steps"),
+    [
+        ("1 2", "1", TOKEN, "B rest of 2"),
+        ("1 2 3", "1", TOKEN, "B rest of 2, B 2-3"),
+        ("#1 2", "1", TOKEN, "B rest of 2"),
+        ("1 2", "", FULL_TOKEN, "B rest of 1, B 1-2"),
+        ("1 3", "1", TOKEN, "B abort_receive"),  # 2 is gone
+        ("2 3", "1", TOKEN, "B abort_receive, B orphaned"),  # the base is gone
+        ("1 2@other 3", "1", TOKEN, "B abort_receive"),  # zfs send -t looks under the name in the token
+        ("1 2", "1 *", TOKEN, "B diverged"),
+        ("1 3", "1 *", TOKEN, "B abort_receive, B diverged"),
+        ("1 2", "1 ?", TOKEN, "nothing"),
+    ],
+)
+def test_a_broken_stream_is_continued_or_dropped(hub: str, replica: str, token: str, steps: str) -> None:
+    assert draw(with_token(hub, replica, token)) == steps
+
+
+def test_a_resume_says_what_it_continues() -> None:
+    first, second = with_token("1 2 3", "1", TOKEN).steps
+    assert (first.resume_token, first.base and first.base.guid, first.end and first.end.guid) == (TOKEN, "1", "2")
+    assert [snapshot.guid for snapshot in first.delivers] == ["2"]
+    assert first.estimated_size_bytes == 600
+    assert (first.raw, first.source, first.executor) == (False, "A", "A")
+    assert second.depends_on == (first.action_id,)
+    assert with_token("1", "", FULL_TOKEN).steps[0].estimated_size_bytes == 700
+
+
+def test_a_token_that_a_member_away_could_continue_is_kept() -> None:
+    members = [members_of("A-: 1 2")[0], broken("1", TOKEN)]
+    made = plan_group(hub_policy(), members, NO_WORK, NOW)
+    assert made.steps == ()
+    assert "the inventory of hostA is stale" in reasons(made, "B")
+    assert "it alone can continue a transfer" in reasons(made, "B")
+
+
+def test_a_token_under_a_lease_is_left_alone() -> None:
+    aborted = with_token("1 3", "1", TOKEN).steps[0]
+    lease = lease_of(aborted, action_id="the transfer that left it")
+    made = with_token("1 3", "1", TOKEN, Work(leases=(lease,)))
+    assert made.steps == ()
+    resumed = with_token("1 2", "1", TOKEN).steps[0]
+    lease = lease_of(resumed)
+    assert with_token("1 2", "1", TOKEN, Work(leases=(lease,))).steps == (replace(resumed, lease=lease),)
+
+
+def test_a_resume_onto_a_changed_dataset_is_not_tried() -> None:
+    told = reasons(with_token("1 2", "1 *", TOKEN), "B")
+    assert told.startswith("tank/data on hostB was written to since a transfer into it broke off")
+    assert "its agent must report written" in reasons(with_token("1 2", "1 ?", TOKEN), "B")
+
+
+def test_a_token_that_can_not_be_read_is_named() -> None:
+    made = with_token("1 2", "1", "1-abc-def")
+    assert made.steps == ()
+    assert "holds the beginning of a transfer that can't be read: zfs receive -A drops it" in reasons(made, "B")
+
+
+def test_an_abort_runs_where_the_token_is() -> None:
+    (step,) = with_token("1 3", "1", TOKEN).steps
+    assert (step.executor, step.target, step.source, step.resume_token) == ("B", "B", None, TOKEN)
+    assert step.expected_guids == ("1",)
+    assert not step.destructive
+
+
+def test_a_failed_resume_waits() -> None:
+    step = with_token("1 2", "1", TOKEN).steps[0]
+    work = Work(failures=(Failure(step.action_id, 1, NOW, NOW + 1, "cut"),))
+    made = with_token("1 2 3", "1", TOKEN, work)
+    assert made.steps == ()
+    assert status(made, "B") == "error"
+
+
+def test_a_child_waits_for_a_parent_that_is_only_begun() -> None:
+    token = encode_resume_token("tank/a@1", "1", None, 0)
+    begun = replace(Replica("tank/a"), resume_token=token)
+    member = member_with("B", "", {})
+    member = replace(member, replicas={**member.replicas, "tank/a": begun})
+    made = plan_group(hub_policy(), [member_with("A", "", {"a": "1", "a/b": "1"}), member], NO_WORK, NOW)
+    assert story(made) == ["resume tank/a", "create tank/a/b"]
+    assert made.steps[1].depends_on == (made.steps[0].action_id,)
+    made = plan_group(hub_policy(), [member_with("A", "", {"a": "2", "a/b": "1"}), member], NO_WORK, NOW)
+    assert story(made) == ["abort_receive tank/a"], "with the token goes the dataset"
