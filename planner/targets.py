@@ -164,7 +164,7 @@ def _held_back(scene: Scene, outcome: Outcome, hold: str | None) -> str | None:
         return target.paused
     if scene.is_paused(path):
         return f"{target.dataset(path)} is paused in this group"
-    if hold is None and not policy.window_open and not outcome.apart:
+    if not policy.window_open and not outcome.apart:
         return "the group's transfer window is closed"
     return hold
 

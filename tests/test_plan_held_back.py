@@ -133,6 +133,11 @@ def test_a_disabled_group_says_so_when_all_is_well_too() -> None:
     assert {skip.target: skip.reason for skip in made.skips} == dict.fromkeys("AB", "the group group is disabled")
 
 
+def test_a_closed_window_hides_no_conflict() -> None:
+    made = plan("A: 1 2 B: 1 X", window_open=False)
+    assert (draw(made), "was written to since 1" in reasons(made, "B")) == ("B diverged", True)
+
+
 def test_a_closed_window_holds_back_nothing_that_has_arrived() -> None:
     assert plan("A: 1 2 B: 1 2", window_open=False).skips == ()
 
