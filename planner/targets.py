@@ -119,7 +119,9 @@ def _lack(scene: Scene, course: Course, outcome: Outcome) -> Lack:
     from_newest = scene.policy.initial == "newest"
     common = outcome.common
     if common is None:
-        newer = tuple(wanted[-1:] if from_newest else wanted)
+        # what shares nothing with the leading history may go on through another member's, with all that follows
+        starts_here = outcome.held is None or not outcome.held.snapshots
+        newer = tuple(wanted[-1:] if from_newest and starts_here else wanted)
         later = not wanted and any(is_certain(s) and scene.selects_name(s.name) for s in lacking)
         streams = full(course.lead, newer[0], {s.guid for s in newer}) if newer else ()
         return Lack(newer, (), _total([stream.size_bytes for stream in streams]), later)

@@ -182,6 +182,7 @@ def test_a_hub_that_is_no_member_or_does_not_list_a_dataset_is_named() -> None:
         ("A: 1 2 3 B: => B full 2, B 2-3", {"snapshot_exclude": ("1",)}),
         ("A: 1 2 3 B: => B full 3", {"initial": "newest"}),
         ("A: 1 2 3 B: 1 => B 1..3", {"initial": "newest"}),
+        ("A: 3 4 B: 1 C: 1 3 => B 1-3 via C, B 3-4, C 3-4", {"initial": "newest"}),
         ("A: 1 2 3 B: 1 => B 1-2", {"min_age_s": int(NOW) - 2 * DAY}),
         ("A: 1 2 3 B: 1 2 => nothing", {"min_age_s": int(NOW) - 2 * DAY}),
         ("A: 1 2 3 4 B: 1 => B 1-2", {"min_age_s": int(NOW) - 2 * DAY}),
