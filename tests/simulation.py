@@ -9,8 +9,8 @@ faults stop, and what can converge must:
 - agents run in turn, hours apart, and within ROUNDS turns nobody has anything left to do;
 - whoever is still behind then could not follow: no member has a stream that the pools would accept, in the form that
   the group allows (everything is tried on a copy);
-- once a person has taken new snapshots on the leading members and decided each conflict for them, keeping what the
-  others had, everybody is in sync but for what REASONS names.
+- once a person has taken new snapshots on the leading members and decided each conflict for them, keeping or
+  letting go what the others had, everybody is in sync but for what REASONS names.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from pathlib import Path
 
 from planner.model import Plan
 from tests.simulated_hosts import Host
-from tests.simulated_mishaps import administer, befall, grow
+from tests.simulated_mishaps import administer, befall, grow, prune
 from tests.simulated_rules import check_plan, check_settled, keep_data
 from tests.simulated_world import DAY, HOUR, World
 from tests.zfs_model import Refused
@@ -59,7 +59,7 @@ def simulate(seed: int) -> None:
 
 
 def begin(world: World) -> None:
-    """Data on the first host."""
+    """Data on the first host, and some of it on others."""
     first = next(iter(world.hosts.values()))
     depth = first.root.count("/") + 1
     for name in ("/".join(first.root.split("/")[:parts]) for parts in range(2, depth + 1)):
@@ -68,6 +68,10 @@ def begin(world: World) -> None:
     for _ in range(6):
         with suppress(Refused):
             grow(world, first, first.pools, "")
+    for host in world.hosts.values():
+        if world.dice.random() < 0.7:
+            for _ in range(60):
+                world.step_run(host)
 
 
 def live(world: World) -> None:
@@ -132,6 +136,8 @@ def tidy(world: World) -> None:
         plan = decide_all(world)
         check_settled(world, plan)
         left = unexplained(world, plan)
+        tools_prune(world)
+        check_settled(world, settle(world))
         if not left:
             return
     raise AssertionError("still not in sync:\n" + "\n".join(left))
@@ -149,19 +155,37 @@ def decide_all(world: World) -> Plan:
             with suppress(Refused):
                 host.pools.rename(cell.dataset, f"{cell.dataset}.empty{world.count}")
                 host.changes += 1
+    for decision in world.inputs()[2].decisions:  # one that was taken before may wait for something new to send
+        if decision.winner is not None:
+            winner = world.hosts[decision.winner]
+            take_snapshot(world, winner, winner.dataset(decision.path))
     world.set_time(world.now + 3 * HOUR)
     settle(world)
     for conflict in world.plan().conflicts:
-        if conflict.type != "missing" and conflict.status == "open":
+        if conflict.type != "missing" and conflict.status != "pending":
             sides = [side.system_id for side in conflict.sides]
-            winner = hub if hub in sides else world.dice.choice(sides)
-            take_snapshot(world, world.hosts[winner], world.hosts[winner].dataset(conflict.path))
-            world.report(world.hosts[winner])
+            winner = world.hosts[hub if hub in sides else world.dice.choice(sides)]
+            take_snapshot(world, winner, winner.dataset(conflict.path))
+            world.report(winner)
             for current in world.plan().conflicts:  # that snapshot may have changed the evidence, and so the id
                 if current.path == conflict.path and current.type != "missing":
-                    world.resolve(current.id, current.path, "manual", winner, discard=False)
+                    letting_go = current.type == "diverged" and world.dice.random() < 0.4
+                    world.resolve(current.id, current.path, "manual", winner.system_id, discard=letting_go)
     world.set_time(world.now + 3 * HOUR)
     return settle(world)
+
+
+def tools_prune(world: World) -> None:
+    """The oldest snapshots go where they were made, and elsewhere, and new ones come."""
+    for host, _, name in list(world.replicas()):
+        leads = host.system_id == world.options["hub_system_id"]
+        if ".aside-" not in name and (leads or world.dice.random() < 0.2):
+            with suppress(Refused, IndexError):
+                prune(world, host, host.pools, name)
+            host.changes += 1
+            if leads:
+                take_snapshot(world, host, name)
+    world.set_time(world.now + 3 * HOUR)
 
 
 def take_snapshot(world: World, host: Host, name: str) -> None:
