@@ -16,6 +16,7 @@ from handlers.request import Answer, Request
 from handlers.resolving import note_sync
 from handlers.sync import group_plan
 from handlers.sync_groups import all_groups, visible_groups
+from handlers.systems import note_seen
 from planner.model import Step
 from store import LEASES, group_records
 from store.documents import Credit, Failure, Lease
@@ -31,6 +32,7 @@ FORGET_FAILURE_AFTER = timedelta(days=7)
 
 def start_action(request: Request, action_id: str) -> Answer:
     """Take the lease on an action, or extend it: its holder gets the same token again."""
+    note_seen(request)
     held = _active_lease(request, request.store.read(LEASES), action_id)
     if held is not None and request.caller.system_id in (None, held.executor_system_id):
         return _extend(request, held)
@@ -180,6 +182,7 @@ def _leased(request: Request, lease: Lease) -> Answer:
 
 def report_progress(request: Request, action_id: str, body: ProgressBody) -> Answer:
     """Say how far a transfer is; renews the lease."""
+    note_seen(request)
     with request.store.transaction(LEASES) as tx:
         lease = _held(request, tx[LEASES], action_id)
         _require_still_free(request, lease, tx[LEASES].leases.all())
@@ -209,6 +212,7 @@ def finish_action(request: Request, action_id: str, exit_status: str) -> dict[st
     """
     if not exit_status.isascii() or not exit_status.isdecimal() or int(exit_status) > 255:
         raise Invalid.at("exit_status", "is a number from 0 to 255")
+    note_seen(request)
     known = request.store.read(LEASES).leases
     groups = [known.get(action_id).group_id] if action_id in known else []
     records = [group_records(group.id) for group in all_groups(request) if group.id in groups]

@@ -134,6 +134,21 @@ def report_heartbeat(request: Request, system_id: str, body: HeartbeatBody) -> A
     return Answer(answer, headers={"X-Inventory": inventory})
 
 
+def note_seen(request: Request) -> None:
+    """Whoever calls is up: an agent that is busy with a long transfer is seen, too, without a heartbeat."""
+    system_id = request.caller.system_id
+    if system_id is None:
+        return
+    seen_at = last_seen(request.store, system_id)
+    if seen_at is not None and (request.now - seen_at).total_seconds() < request.config.heartbeat_timeout_s / 4:
+        return
+    shard = heartbeat_of(system_id)
+    with request.store.transaction(shard) as tx:
+        beats = tx[shard].heartbeats
+        before = beats.get(system_id) if system_id in beats else Heartbeat(id=system_id, last_seen_at=request.now)
+        beats.put(msgspec.structs.replace(before, last_seen_at=request.now))
+
+
 def _last_digest(store: Store, system_id: str) -> str | None:
     """The digest of the last full report; None once single snapshots came or went."""
     reports = store.read(inventory_of(system_id)).reports

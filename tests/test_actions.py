@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from store import LEASES
+from store import LEASES, heartbeat_of
 from tests.boxes import COLUMNS, MEDIA, Boxes, empty_boxes, guid_of, listing
 from tests.witness import NOBODY, Agent, Client
 
@@ -169,6 +169,29 @@ def test_an_admin_may_start_and_finish_for_a_system(boxes: Boxes) -> None:
 
 
 # --- progress ------------------------------------------------------------------------------------
+
+
+def test_an_agent_that_is_busy_with_a_transfer_is_seen(boxes: Boxes) -> None:
+    """Otherwise a transfer longer than heartbeat_timeout_s would make its own source rank last."""
+    action = boxes.action("vault/nas")
+    shard = heartbeat_of(boxes.nas.id)
+    store = boxes.client.witness.store
+
+    def silence() -> None:
+        with store.transaction(shard) as tx:
+            beat = tx[shard].heartbeats.get(boxes.nas.id)
+            tx[shard].heartbeats.put(msgspec.structs.replace(beat, last_seen_at=beat.last_seen_at - timedelta(days=1)))
+        assert boxes.client.get(f"/systems/{boxes.nas.id}")["connectivity_status"] == "offline"
+
+    silence()
+    token = start(boxes.nas, action).json["lease_token"]
+    assert boxes.client.get(f"/systems/{boxes.nas.id}")["connectivity_status"] == "online"
+    silence()
+    progress(boxes.nas, action, token)
+    assert boxes.client.get(f"/systems/{boxes.nas.id}")["connectivity_status"] == "online"
+    silence()
+    finish(boxes.nas, action, token, exit_status=1)
+    assert boxes.client.get(f"/systems/{boxes.nas.id}")["connectivity_status"] == "online"
 
 
 def test_progress_renews_the_lease(make_witness: Any) -> None:
