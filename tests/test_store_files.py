@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -70,8 +71,8 @@ def put_system(store: Store, id: str = "a", hostname: str = "") -> None:
         tx[REGISTRY].systems.put(system(id, hostname))
 
 
-def put_one_of_each(store: Store) -> None:
-    """A document in every table there is."""
+def put_work(leases: Any) -> None:
+    """A lease, a credit and a failure."""
     lease = Lease(
         id="act",
         token="t",
@@ -88,28 +89,33 @@ def put_one_of_each(store: Store) -> None:
         started_at=NOON,
         expires_at=NOON,
     )
+    leases.leases.put(lease)
+    leases.credits.put(
+        Credit(id="a", token="t", group_id="g", action={}, target_system_id="b", delivers=[], finished_at=NOON)
+    )
+    leases.failures.put(
+        Failure(
+            id="a",
+            token="t",
+            group_id="g",
+            target_system_id="b",
+            target_dataset="tank",
+            count=1,
+            exit_status=1,
+            message="no",
+            failed_at=NOON,
+            retry_at=NOON,
+        )
+    )
+
+
+def put_one_of_each(store: Store) -> None:
+    """A document in every table there is."""
     with store.transaction(*EVERY_SHARD) as tx:
         tx[REGISTRY].systems.put(system("nas", metadata={"ü": "…", "n": 2**63}))
         tx[REGISTRY].groups.put(Group(id="g", name="media", spec={"hub": "nas"}, created_at=NOON, updated_at=NOON))
         tx[REGISTRY].keys.put(Key(id="k", role="admin", hash="00", created_at=NOON))
-        tx[LEASES].leases.put(lease)
-        tx[LEASES].credits.put(
-            Credit(id="a", token="t", group_id="g", action={}, target_system_id="b", delivers=[], finished_at=NOON)
-        )
-        tx[LEASES].failures.put(
-            Failure(
-                id="a",
-                token="t",
-                group_id="g",
-                target_system_id="b",
-                target_dataset="tank",
-                count=1,
-                exit_status=1,
-                message="no",
-                failed_at=NOON,
-                retry_at=NOON,
-            )
-        )
+        put_work(tx[LEASES])
         tx[heartbeat_of("nas")].heartbeats.put(heartbeat("nas"))
         tx[NAS].reports.put(
             Report(
