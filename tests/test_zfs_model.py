@@ -59,7 +59,7 @@ def test_a_base_may_be_renamed_on_either_side_or_be_a_bookmark(nas: Pools, backu
     backup.rename_snapshot("vault/docs", "day2", "before-upgrade")
     nas.bookmark("tank/docs", "day2", "keep")
     nas.destroy_snapshots("tank/docs", ["day2"])
-    with pytest.raises(Refused, match="must be a snapshot for -I"):
+    with pytest.raises(Refused, match="cannot be sent from a bookmark"):
         nas.send("tank/docs", "day3", "#keep", intermediates=True)
     backup.receive("vault/docs", nas.send("tank/docs", "day3", "#keep"))
     assert backup.guids("vault/docs")[-1] == nas.guids("tank/docs")[-1]

@@ -7,11 +7,11 @@ zfs words them (OpenZFS 2.1). A receive never has -F, since no plan of ours does
 
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from planner.resume import decode_resume_token
-from tests.tokens import encode_resume_token
+from tests.zfs_contents import COLUMNS, KNOWN, TYPES, Contents
 from tests.zfs_values import (
     NEW_DATASET_BYTES,
     Block,
@@ -25,65 +25,17 @@ from tests.zfs_values import (
     size,
 )
 
-TYPES = ("filesystem", "volume", "snapshot", "bookmark")
-PLAIN = ("name", "type", "guid", "createtxg", "creation", "used", "referenced", "written", "encryption")
-COLUMNS = (*PLAIN, "receive_resume_token", "origin")  # what an agent asks for at least
-__all__ = ["COLUMNS", "Dataset", "Pools", "Refused", "Snapshot", "Stream"]
-KNOWN = (*COLUMNS, "available", "userrefs", "readonly", "mounted", "mountpoint", "canmount", "ivsetguid")
+__all__ = ["COLUMNS", "KNOWN", "TYPES", "Dataset", "Pools", "Refused", "Snapshot", "Stream"]
 
 
-class Pools:
+class Pools(Contents):
     """One host's pools. `seed` makes its guids; hosts need different ones."""
 
     def __init__(self, seed: object = None, now: int = 1_795_000_000) -> None:
+        super().__init__()
         self.random = random.Random(None if seed is None else str(seed))
         self.now = now  # Unix seconds; a test moves it
         self.txg = 10
-        self.datasets: dict[str, Dataset] = {}
-
-    # --- looking ---------------------------------------------------------------------------------
-
-    def dataset(self, name: str) -> Dataset:
-        """A dataset by its full name. Raises Refused."""
-        if name not in self.datasets:
-            raise Refused(f"cannot open '{name}': dataset does not exist")
-        return self.datasets[name]
-
-    def find(self, name: str) -> Snapshot:
-        """A snapshot ("ds@snap") or bookmark ("ds#mark") by its full name. Raises Refused."""
-        dataset, last = re.split("[@#]", name)
-        kept = self.dataset(dataset)
-        for snap in kept.bookmarks if "#" in name else kept.snapshots:
-            if snap.name == last:
-                return snap
-        raise Refused(f"cannot open '{name}': dataset does not exist")
-
-    def guids(self, dataset: str) -> list[str]:
-        """The guids of a dataset's snapshots, oldest first."""
-        return [snap.guid for snap in self.dataset(dataset).snapshots]
-
-    def written(self, dataset: str) -> int:
-        """Bytes written to a dataset since its newest snapshot."""
-        kept = self.dataset(dataset)
-        return size(beyond(kept.blocks, self._before(kept, len(kept.snapshots))))
-
-    def _before(self, dataset: Dataset, index: int) -> tuple[Block, ...]:
-        """What the snapshot before the one at this index holds, or the origin."""
-        if index > 0:
-            return dataset.snapshots[index - 1].blocks
-        return self.find(dataset.origin).blocks if dataset.origin else ()
-
-    def below(self, name: str) -> list[Dataset]:
-        """A dataset's descendants."""
-        return [kept for kept in self.datasets.values() if kept.name.startswith(name + "/")]
-
-    def inherited(self, name: str, prop: str, default: str) -> str:
-        """A property's value: the dataset's own, or the nearest ancestor's."""
-        while name:
-            if name in self.datasets and prop in self.datasets[name].properties:
-                return self.datasets[name].properties[prop]
-            name = name.rpartition("/")[0]
-        return default
 
     # --- changing --------------------------------------------------------------------------------
 
@@ -129,6 +81,8 @@ class Pools:
         """Make a dataset; a name without "/" makes a pool."""
         self._vacant(name)
         parent = self.datasets.get(name.rpartition("/")[0])
+        if not encryption and parent and not parent.key_loaded:
+            raise Refused(f"cannot create '{name}': encryption root's key is not loaded or provided")
         made = Dataset(
             name=name,
             kind=kind,
@@ -138,16 +92,18 @@ class Pools:
             blocks=(self._block(NEW_DATASET_BYTES),),
             encryption=encryption or (parent.encryption if parent else "off"),
             key_loaded=parent.key_loaded if parent and not encryption else True,
+            own_key=encryption not in (None, "off"),
             properties=dict(properties or {}),
         )
         made.mounted = kind == "filesystem" and made.properties.get("canmount", "on") == "on"
         self.datasets[name] = made
         return made
 
-    def write(self, name: str, bytes_: int) -> None:
-        """Write to a dataset."""
+    def write(self, name: str, bytes_: int, *, logged: bool = False) -> None:
+        """Write to a dataset; through its intent log if something asked for that (fsync, unmounting)."""
         dataset = self.dataset(name)
         dataset.blocks = (*dataset.blocks, self._block(bytes_))
+        dataset.log_used = dataset.log_used or logged
         self._step()
 
     def snapshot(self, name: str, snap: str, *, recursive: bool = False) -> Snapshot:
@@ -160,8 +116,11 @@ class Pools:
             check_name(f"{dataset.name}@{snap}")
             if any(known.name == snap for known in dataset.snapshots):
                 raise Refused(f"cannot create snapshot '{dataset.name}@{snap}': dataset already exists")
+            if dataset.newborn:
+                raise Refused(f"cannot create snapshot '{dataset.name}@{snap}': dataset is busy")
         for dataset in chosen:
-            made = Snapshot(snap, self._guid(), self.txg, self.now, dataset.blocks)
+            made = Snapshot(snap, self._guid(), self.txg, self.now, dataset.blocks, log_used=dataset.log_used)
+            made, dataset.log_freed = replace(made, log_freed=dataset.log_freed), False
             if dataset.encryption != "off":
                 made = replace(made, ivsetguid=self._guid())
             dataset.snapshots.append(made)
@@ -189,7 +148,7 @@ class Pools:
     def rename_snapshot(self, name: str, snap: str, new: str) -> None:
         """Give a snapshot another name; its guid stays."""
         check_name(f"{name}@{new}")
-        if any(known.name == new for known in self.dataset(name).snapshots):
+        if new != snap and any(known.name == new for known in self.dataset(name).snapshots):
             raise Refused(f"cannot rename to '{name}@{new}': dataset already exists")
         self._change(name, snap, lambda kept: replace(kept, name=new))
         self._follow({f"{name}@{snap}": f"{name}@{new}"})
@@ -244,13 +203,20 @@ class Pools:
         dataset.snapshots = [known for known in dataset.snapshots if known not in younger]
         dataset.bookmarks = [known for known in dataset.bookmarks if known.createtxg <= goal.createtxg]
         dataset.blocks = goal.blocks
+        dataset.log_used, dataset.log_freed = False, goal.log_used
 
     def rename(self, name: str, new: str) -> None:
         """Give a dataset another name in its pool; its descendants move along."""
         self.dataset(name)
-        self._vacant(new, "rename to")
-        if new.split("/")[0] != name.split("/")[0] or (new + "/").startswith(name + "/"):
+        if new == name:
+            return
+        if new.split("/")[0] != name.split("/")[0]:
             raise Refused(f"cannot rename to '{new}': datasets must be within same pool")
+        self._vacant(new, "rename to")
+        if (new + "/").startswith(name + "/"):
+            raise Refused(f"cannot rename to '{new}': New dataset name cannot be a descendant of current dataset name")
+        if (root := self.encryption_root(name)) not in (None, name) and self.encryption_root(new) != root:
+            raise Refused(f"cannot rename '{name}': cannot move encrypted child outside of its encryption root")
         moved = {}
         for dataset in [self.dataset(name), *self.below(name)]:
             del self.datasets[dataset.name]
@@ -289,23 +255,37 @@ class Pools:
         """The stream of dataset@end, full or from a base: "name", "@name", "#bookmark", or a clone's "origin@snap"."""
         dataset = self.dataset(name)
         last = self.find(f"{name}@{end}")
-        if dataset.encryption != "off" and not raw and not dataset.key_loaded:
-            raise Refused(f"cannot send '{name}@{end}': dataset key must be loaded")
+        if intermediates and (base is None or "#" in base):
+            raise Refused("Error: multiple snapshots cannot be sent from a bookmark.")
         first: Snapshot | None = None
         if base is not None:
             full = base if "/" in base else name + (base if base[0] in "@#" else "@" + base)
             first = self.find(full)
-            if not set(first.blocks) <= set(last.blocks) or first.guid == last.guid:
+            if not self._is_earlier(full, first, name, last):
                 raise Refused(f"cannot send '{name}@{end}': incremental source is not an earlier snapshot")
-        if intermediates and (base is None or "#" in base):
-            raise Refused("cannot send: incremental source must be a snapshot for -I")
+        locked = dataset.encryption != "off" and not raw and not dataset.key_loaded
+        if locked and not intermediates:
+            raise Refused(f"cannot send '{name}@{end}': dataset key must be loaded")
         ends = [last]
         if intermediates:
             known = dataset.snapshots
             ends = known[known.index(first) + 1 if first in known else 0 : known.index(last) + 1]
+        if locked:
+            ends = []  # zfs warns, sends a package with nothing in it, and exits 0
         raw = raw and dataset.encryption != "off"
         parts = tuple(self._part(name, snap, before, raw) for snap, before in zip(ends, [first, *ends], strict=False))
         return Stream(dataset.kind, parts, dataset.encryption, raw, embedded and not raw, intermediates)
+
+    def _is_earlier(self, base_name: str, base: Snapshot, name: str, end: Snapshot) -> bool:
+        """Whether a base lies before a snapshot: in the same dataset, or in one that it is a clone of."""
+        owner = re.split("[@#]", base_name)[0]
+        before = end.createtxg
+        while name != owner:
+            origin = self.dataset(name).origin
+            if not origin:
+                return False
+            name, before = origin.partition("@")[0], self.find(origin).createtxg + 1
+        return base.createtxg < before
 
     def _part(self, name: str, snap: Snapshot, base: Snapshot | None, raw: bool) -> Part:
         return Part(
@@ -329,23 +309,22 @@ class Pools:
     ) -> None:
         """Receive a stream into a dataset, unmounted. Raises Refused, having kept what was complete."""
         for part in stream.parts:
-            if stream.package and self._holds(name, part):
-                continue  # zfs skips what is there already, and exits 0
             target = self._target(name, stream, part, origin, properties or {})
+            if not target:
+                continue
             had = target.partial.parts[0].blocks if stream.resumed and target.partial else ()
             if not part.complete:
                 kept = replace(part, blocks=had + part.blocks)
                 self._break_off(target, replace(stream, parts=(kept,)), resumable)
             self._complete(target, stream, replace(part, blocks=had + part.blocks))
 
-    def _holds(self, name: str, part: Part) -> bool:
-        kept = self.datasets.get(name)
-        return kept is not None and any(
-            snap.guid == part.to_guid and snap.name == part.to_name.partition("@")[2] for snap in kept.snapshots
-        )
+    def _target(
+        self, name: str, stream: Stream, part: Part, origin: str | None, properties: dict[str, str]
+    ) -> Dataset | None:
+        """The dataset that a stream goes into, made if it must be; None if it holds the snapshot already.
 
-    def _target(self, name: str, stream: Stream, part: Part, origin: str | None, properties: dict[str, str]) -> Dataset:
-        """The dataset that a stream goes into, made if it must be. Raises Refused for each reason zfs has."""
+        Raises Refused for each reason zfs has.
+        """
         kind = "new filesystem" if part.from_guid is None or origin else "incremental"
         self._cannot = cannot = f"cannot receive {'resume' if stream.resumed else kind} stream: "
         target = self.datasets.get(name)
@@ -354,7 +333,7 @@ class Pools:
                 raise Refused(f"{cannot}destination '{name}' has no partially received state")
             if target.partial.parts[0].to_guid != part.to_guid:
                 raise Refused(f"{cannot}kernel modules must be upgraded to receive this stream.")
-        elif target and target.partial:
+        elif target and target.partial and not target.newborn:
             raise Refused(f'{cannot}destination {name} contains partially-complete state from "zfs receive -s".')
         if kind == "new filesystem":
             if target and not stream.resumed:
@@ -362,9 +341,22 @@ class Pools:
             target = target or self._newborn(name, stream, part, origin)
         elif not target:
             raise Refused(f"{cannot}destination '{name}' does not exist")
+        elif self._is_there(target, part):
+            return None  # zfs reads past it, and exits 0
         self._fits(target, stream, part)
         target.properties.update(properties)
         return target
+
+    def _is_there(self, target: Dataset, part: Part) -> bool:
+        """Whether a dataset has a snapshot already. Raises Refused if it has another of that name."""
+        name = part.to_name.partition("@")[2]
+        if all(snap.name != name for snap in target.snapshots):
+            return False
+        if all(snap.guid != part.to_guid for snap in target.snapshots):
+            raise Refused(f"{self._cannot}destination '{target.name}@{name}' already exists")
+        if not part.complete:
+            raise Refused("cannot receive: failed to read from stream")
+        return True
 
     def _newborn(self, name: str, stream: Stream, part: Part, origin: str | None) -> Dataset:
         """An empty dataset for a full stream, or a clone for an increment on its origin."""
@@ -372,15 +364,17 @@ class Pools:
         parent = self.datasets.get(name.rpartition("/")[0])
         if not parent:
             raise Refused(f"{cannot}destination '{name}' does not exist")
-        if origin and self.find(origin).guid != part.from_guid:
-            raise Refused(f"{cannot}local origin for clone {name}@{part.to_name.partition('@')[2]} does not match")
+        if origin and part.from_guid and self.find(origin).guid != part.from_guid:
+            raise Refused(f"{cannot}most recent snapshot of {name} does not\nmatch incremental source")
         if not stream.raw and parent.encryption != "off" and not parent.key_loaded:
             raise Refused(f"{cannot}inherited key must be loaded")
         check_name(name)
         made = Dataset(name, stream.kind, self._guid(), self._step(), self.now, origin=origin)
-        made.blocks = self.find(origin).blocks if origin else ()
+        made.blocks = self.find(origin).blocks if origin and part.from_guid else ()
         made.encryption = stream.encryption if stream.raw else parent.encryption
-        made.key_loaded = not stream.raw
+        made.key_loaded, made.own_key = not stream.raw, stream.raw
+        if origin and stream.raw:  # a clone has its origin's key
+            made.key_loaded, made.own_key = self.dataset(origin.partition("@")[0]).key_loaded, False
         self._fits(made, stream, part)
         self.datasets[name] = made
         return made
@@ -394,25 +388,22 @@ class Pools:
         if part.from_guid is not None and not base and target.origin:
             base = [self.find(target.origin)]
         if part.from_guid is not None and not target.newborn:
+            if stream.raw and target.encryption == "off":
+                raise Refused("cannot perform raw receive on top of existing unencrypted dataset")
             common = [snap for snap in base if snap.guid == part.from_guid]
             if not common:
                 raise Refused(f"{cannot}most recent snapshot of {target.name} does not\nmatch incremental source")
-            if stream.raw and target.encryption == "off":
-                raise Refused("cannot perform raw receive on top of existing unencrypted dataset")
             if not stream.raw and target.encryption != "off" and not target.key_loaded:
                 raise Refused(f"{cannot}inherited key must be loaded")
             if target.blocks != common[-1].blocks or (stream.raw and base[-1] != common[-1]):
                 raise Refused(f"{cannot}destination {target.name} has been modified\nsince most recent snapshot")
             if stream.raw and common[-1].ivsetguid != part.from_ivsetguid:
                 raise Refused(f"{cannot}IV set guid mismatch. See the 'zfs receive' man page")
-        taken = part.to_name.partition("@")[2]
-        if any(snap.name == taken for snap in target.snapshots):
-            raise Refused(f"{cannot}destination '{target.name}@{taken}' already exists")
 
     def _break_off(self, target: Dataset, stream: Stream, resumable: bool) -> None:
         """Keep what came if it can be resumed, and say so as zfs does. Always raises Refused."""
         cannot = "cannot receive resume stream: " if stream.resumed else "cannot receive: "
-        if resumable:
+        if resumable or stream.resumed:
             target.partial = replace(stream, resumed=False, package=False)
             raise Refused(
                 "cannot receive resume stream: checksum mismatch or incomplete stream.\n"
@@ -427,10 +418,14 @@ class Pools:
         ivsetguid = part.ivsetguid
         if target.encryption != "off" and not stream.raw:
             ivsetguid = self._guid()
+        below = self.find(target.origin) if target.origin and not target.snapshots else None
+        bases = [snap for snap in [*target.snapshots, below] if snap and snap.guid == part.from_guid]
+        log_freed = bool(bases) and bases[-1].log_used
         target.blocks = target.blocks + part.blocks
-        target.partial = None
+        target.partial, target.log_used, target.log_freed = None, False, False
         name = part.to_name.partition("@")[2]
-        target.snapshots.append(Snapshot(name, part.to_guid, self._step(), part.creation, target.blocks, ivsetguid))
+        made = Snapshot(name, part.to_guid, self._step(), part.creation, target.blocks, ivsetguid, log_freed=log_freed)
+        target.snapshots.append(made)
 
     def abort(self, name: str) -> None:
         """Drop the state of a stream that broke off (`zfs receive -A`)."""
@@ -441,22 +436,6 @@ class Pools:
             del self.datasets[name]
         dataset.partial = None
 
-    def token(self, name: str) -> str | None:
-        """The receive_resume_token of a dataset."""
-        partial = self.dataset(name).partial
-        if not partial:
-            return None
-        part = partial.parts[0]
-        return encode_resume_token(
-            part.to_name,
-            part.to_guid,
-            part.from_guid,
-            size(part.blocks),
-            raw=partial.raw,
-            embedded=partial.embedded,
-            compressed=True,
-        )
-
     def resume(self, token: str) -> Stream:
         """The rest of the stream that a token names (`zfs send -t`)."""
         said = decode_resume_token(token)
@@ -466,9 +445,7 @@ class Pools:
         dataset = self.dataset(name)
         last = self.find(f"{name}@{snap}")
         if last.guid != said.to_guid:
-            raise Refused(
-                f"cannot resume send: '{name}@{snap}' is no longer the same snapshot"
-            )
+            raise Refused(f"cannot resume send: '{name}@{snap}' is no longer the same snapshot")
         base = None
         if said.from_guid:
             bases = [known for known in dataset.snapshots + dataset.bookmarks if known.guid == said.from_guid]
@@ -479,69 +456,3 @@ class Pools:
         there = [at for at in range(len(part.blocks) + 1) if size(part.blocks[:at]) <= said.bytes_done]
         part = replace(part, blocks=part.blocks[there[-1] :])
         return Stream(dataset.kind, (part,), dataset.encryption, said.raw, said.embedded, resumed=True)
-
-    # --- listing ---------------------------------------------------------------------------------
-
-    def rows(self, types: Sequence[str] = TYPES) -> Iterator[tuple[Dataset, Snapshot | None, str]]:
-        """Every dataset, snapshot and bookmark in the order of `zfs list`: dataset, snapshot, type."""
-        found: list[tuple[tuple[str, int, int], Dataset, Snapshot | None, str]] = []
-        for dataset in self.datasets.values():
-            found.append(((dataset.name, 0, 0), dataset, None, dataset.kind))
-            for at, snap in enumerate(dataset.snapshots):
-                found.append(((dataset.name, 1, at), dataset, snap, "snapshot"))
-            for at, snap in enumerate(dataset.bookmarks):
-                found.append(((f"{dataset.name}#{snap.name}", 0, at), dataset, snap, "bookmark"))
-        found.sort(key=lambda row: row[0])
-        return ((dataset, snap, kind) for _, dataset, snap, kind in found if kind in types)
-
-    def listing(self, columns: Sequence[str] = COLUMNS, types: Sequence[str] = TYPES) -> str:
-        """What `zfs list -Hp -t TYPES -o COLUMNS` prints."""
-        return "".join("\t".join(self.value(column, *row) for column in columns) + "\n" for row in self.rows(types))
-
-    def value(self, column: str, dataset: Dataset, snap: Snapshot | None, kind: str) -> str:
-        """One property of a dataset, snapshot or bookmark, as -Hp prints it. Raises Refused for an unknown one."""
-        if snap:
-            mark = "#" if kind == "bookmark" else "@"
-            values = self._snapshot_values(dataset, snap, kind) | {"name": f"{dataset.name}{mark}{snap.name}"}
-        else:
-            values = self._dataset_values(dataset) | {"name": dataset.name}
-        values |= {"type": kind, "encryption": "-" if kind == "bookmark" else dataset.encryption}
-        if ":" in column:
-            return dataset.properties.get(column, "-")
-        if column not in values and column not in KNOWN:
-            raise Refused(f"bad property list: invalid property '{column}'")
-        return values.get(column, "-")
-
-    def _snapshot_values(self, dataset: Dataset, snap: Snapshot, kind: str) -> dict[str, str]:
-        values = {
-            "guid": snap.guid,
-            "createtxg": str(snap.createtxg),
-            "creation": str(snap.creation),
-            "referenced": str(size(snap.blocks)),
-            "ivsetguid": snap.ivsetguid or "-",
-        }
-        if kind == "snapshot":
-            before = self._before(dataset, dataset.snapshots.index(snap))
-            values |= {"used": "0", "written": str(size(beyond(snap.blocks, before))), "userrefs": str(len(snap.holds))}
-        return values
-
-    def _dataset_values(self, dataset: Dataset) -> dict[str, str]:
-        partial = size(dataset.partial.parts[0].blocks) if dataset.partial else 0
-        used = size(dataset.blocks) + partial + sum(size(kept.blocks) for kept in self.below(dataset.name))
-        values = {
-            "guid": dataset.guid,
-            "createtxg": str(dataset.createtxg),
-            "creation": str(dataset.creation),
-            "used": str(used),
-            "referenced": str(size(dataset.blocks)),
-            "written": str(self.written(dataset.name)),
-            "receive_resume_token": self.token(dataset.name) or "-",
-            "origin": dataset.origin or "-",
-            "available": str(10**12),
-            "readonly": self.inherited(dataset.name, "readonly", "off"),
-        }
-        if dataset.kind == "filesystem":
-            values["mounted"] = "yes" if dataset.mounted else "no"
-            values["mountpoint"] = dataset.properties.get("mountpoint", "/" + dataset.name)
-            values["canmount"] = dataset.properties.get("canmount", "on")
-        return values

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 
 Block = tuple[int, int]  # its id, its size in bytes
 NEW_DATASET_BYTES = 24576  # what an empty filesystem takes
+LOG_FREED_BYTES = 1024  # what freeing a snapshot's intent log writes into a dataset that is rolled back to it
+NEWBORN_BYTES = 14336  # what the begin of a first stream has written at least
 
 
 class Refused(Exception):
@@ -23,6 +25,8 @@ class Snapshot:
     blocks: tuple[Block, ...]
     ivsetguid: str | None = None
     holds: tuple[str, ...] = ()
+    log_used: bool = False  # it was taken while the dataset had an intent log
+    log_freed: bool = False  # see Dataset
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,9 @@ class Dataset:
     bookmarks: list[Snapshot] = field(default_factory=list)
     encryption: str = "off"
     key_loaded: bool = True
+    own_key: bool = False  # an encryption root
+    log_used: bool = False  # it has an intent log
+    log_freed: bool = False  # rolled back to a snapshot that had one: written says so, though nothing is modified
     origin: str | None = None  # "pool/ds@snap"
     properties: dict[str, str] = field(default_factory=dict)  # the local ones
     mounted: bool = False

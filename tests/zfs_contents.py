@@ -1,0 +1,153 @@
+"""What the pools of the ZFS model hold, and how `zfs list` shows it. See zfs_model."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from tests.tokens import encode_resume_token
+from tests.zfs_values import LOG_FREED_BYTES, NEWBORN_BYTES, Block, Dataset, Refused, Snapshot, beyond, size
+
+TYPES = ("filesystem", "volume", "snapshot", "bookmark")
+PLAIN = ("name", "type", "guid", "createtxg", "creation", "used", "referenced", "written", "encryption")
+COLUMNS = (*PLAIN, "receive_resume_token", "origin")  # what an agent asks for at least
+KNOWN = (*COLUMNS, "available", "userrefs", "readonly", "mounted", "mountpoint", "canmount", "ivsetguid")
+
+
+class Contents:
+    """The datasets of one host."""
+
+    def __init__(self) -> None:
+        self.datasets: dict[str, Dataset] = {}
+
+    def dataset(self, name: str) -> Dataset:
+        """A dataset by its full name. Raises Refused."""
+        if name not in self.datasets:
+            raise Refused(f"cannot open '{name}': dataset does not exist")
+        return self.datasets[name]
+
+    def find(self, name: str) -> Snapshot:
+        """A snapshot ("ds@snap") or bookmark ("ds#mark") by its full name. Raises Refused."""
+        dataset, last = re.split("[@#]", name)
+        kept = self.dataset(dataset)
+        for snap in kept.bookmarks if "#" in name else kept.snapshots:
+            if snap.name == last:
+                return snap
+        raise Refused(f"cannot open '{name}': dataset does not exist")
+
+    def guids(self, dataset: str) -> list[str]:
+        """The guids of a dataset's snapshots, oldest first."""
+        return [snap.guid for snap in self.dataset(dataset).snapshots]
+
+    def written(self, dataset: str) -> int:
+        """Bytes written to a dataset since its newest snapshot."""
+        kept = self.dataset(dataset)
+        if kept.newborn:
+            return NEWBORN_BYTES
+        freed = LOG_FREED_BYTES if kept.log_freed else 0
+        return size(beyond(kept.blocks, self._before(kept, len(kept.snapshots)))) + freed
+
+    def _before(self, dataset: Dataset, index: int) -> tuple[Block, ...]:
+        """What the snapshot before the one at this index holds, or the origin."""
+        if index > 0:
+            return dataset.snapshots[index - 1].blocks
+        return self.find(dataset.origin).blocks if dataset.origin else ()
+
+    def below(self, name: str) -> list[Dataset]:
+        """A dataset's descendants."""
+        return [kept for kept in self.datasets.values() if kept.name.startswith(name + "/")]
+
+    def inherited(self, name: str, prop: str, default: str) -> str:
+        """A property's value: the dataset's own, or the nearest ancestor's."""
+        while name:
+            if name in self.datasets and prop in self.datasets[name].properties:
+                return self.datasets[name].properties[prop]
+            name = name.rpartition("/")[0]
+        return default
+
+    def encryption_root(self, name: str) -> str | None:
+        """The dataset, itself or above, whose key encrypts a dataset; None where nothing is encrypted."""
+        while name and not (name in self.datasets and self.datasets[name].own_key):
+            name = name.rpartition("/")[0]
+        return name or None
+
+    def token(self, name: str) -> str | None:
+        """The receive_resume_token of a dataset."""
+        partial = self.dataset(name).partial
+        if not partial:
+            return None
+        part = partial.parts[0]
+        return encode_resume_token(
+            part.to_name,
+            part.to_guid,
+            part.from_guid,
+            size(part.blocks),
+            raw=partial.raw,
+            embedded=partial.embedded,
+            compressed=True,
+        )
+
+    # --- listing ---------------------------------------------------------------------------------
+
+    def rows(self, types: Sequence[str] = TYPES) -> Iterator[tuple[Dataset, Snapshot | None, str]]:
+        """Every dataset, snapshot and bookmark in the order of `zfs list`: dataset, snapshot, type."""
+        found: list[tuple[tuple[str, int, int], Dataset, Snapshot | None, str]] = []
+        for dataset in self.datasets.values():
+            found.append(((dataset.name, 0, 0), dataset, None, dataset.kind))
+            for at, snap in enumerate(dataset.snapshots):
+                found.append(((dataset.name, 1, at), dataset, snap, "snapshot"))
+            for at, snap in enumerate(dataset.bookmarks):
+                found.append(((f"{dataset.name}#{snap.name}", 0, at), dataset, snap, "bookmark"))
+        found.sort(key=lambda row: row[0])
+        return ((dataset, snap, kind) for _, dataset, snap, kind in found if kind in types)
+
+    def listing(self, columns: Sequence[str] = COLUMNS, types: Sequence[str] = TYPES) -> str:
+        """What `zfs list -Hp -t TYPES -o COLUMNS` prints."""
+        return "".join("\t".join(self.value(column, *row) for column in columns) + "\n" for row in self.rows(types))
+
+    def value(self, column: str, dataset: Dataset, snap: Snapshot | None, kind: str) -> str:
+        """One property of a dataset, snapshot or bookmark, as -Hp prints it. Raises Refused for an unknown one."""
+        if snap:
+            mark = "#" if kind == "bookmark" else "@"
+            values = self._snapshot_values(dataset, snap, kind) | {"name": f"{dataset.name}{mark}{snap.name}"}
+        else:
+            values = self._dataset_values(dataset) | {"name": dataset.name}
+        values |= {"type": kind, "encryption": "-" if kind == "bookmark" else dataset.encryption}
+        if ":" in column:
+            return dataset.properties.get(column, "-")
+        if column not in values and column not in KNOWN:
+            raise Refused(f"bad property list: invalid property '{column}'")
+        return values.get(column, "-")
+
+    def _snapshot_values(self, dataset: Dataset, snap: Snapshot, kind: str) -> dict[str, str]:
+        values = {
+            "guid": snap.guid,
+            "createtxg": str(snap.createtxg),
+            "creation": str(snap.creation),
+            "referenced": str(size(snap.blocks)),
+            "ivsetguid": snap.ivsetguid or ("0" if kind == "bookmark" else "-"),
+        }
+        if kind == "snapshot":
+            before = self._before(dataset, dataset.snapshots.index(snap))
+            written = size(beyond(snap.blocks, before)) + (LOG_FREED_BYTES if snap.log_freed else 0)
+            values |= {"used": "0", "written": str(written), "userrefs": str(len(snap.holds))}
+        return values
+
+    def _dataset_values(self, dataset: Dataset) -> dict[str, str]:
+        partial = size(dataset.partial.parts[0].blocks) if dataset.partial else 0
+        used = size(dataset.blocks) + partial + sum(size(kept.blocks) for kept in self.below(dataset.name))
+        values = {
+            "guid": dataset.guid,
+            "createtxg": str(dataset.createtxg),
+            "creation": str(dataset.creation),
+            "used": str(used),
+            "referenced": str(size(dataset.blocks)),
+            "written": str(self.written(dataset.name)),
+            "receive_resume_token": self.token(dataset.name) or "-",
+            "origin": dataset.origin or "-",
+            "available": str(10**12),
+            "readonly": self.inherited(dataset.name, "readonly", "off"),
+        }
+        if dataset.kind == "filesystem":
+            values["mounted"] = "yes" if dataset.mounted else "no"
+            values["mountpoint"] = dataset.properties.get("mountpoint", "/" + dataset.name)
+            values["canmount"] = dataset.properties.get("canmount", "on")
+        return values
