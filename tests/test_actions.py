@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from handlers import actions
 from store import LEASES, heartbeat_of
 from tests.boxes import COLUMNS, MEDIA, Boxes, empty_boxes, guid_of, listing
 from tests.witness import NOBODY, Agent, Client
@@ -129,15 +130,15 @@ def test_a_step_waits_for_those_it_depends_on(boxes: Boxes) -> None:
 
 def test_a_system_at_its_max_transfers_is_409_until_one_ends(make_witness: Any) -> None:
     boxes = told(empty_boxes(make_witness, MEDIA + "    max_transfers: 2\n"))
-    actions = [boxes.action(name) for name in ("vault/nas", "vault/nas/a", "vault/nas/b")]
-    tokens = [start(boxes.nas, action).json["lease_token"] for action in actions[:2]]
-    refused = start(boxes.nas, actions[2], status=409)
+    first, second, third = (boxes.action(name) for name in ("vault/nas", "vault/nas/a", "vault/nas/b"))
+    tokens = [start(boxes.nas, action).json["lease_token"] for action in (first, second)]
+    refused = start(boxes.nas, third, status=409)
     assert "max_transfers (2)" in refused.json["detail"]
     assert 1 <= int(refused.headers["Retry-After"]) <= 60
-    assert actions[2]["action_id"] in planned(boxes)  # what is listed is not limited
-    assert start(boxes.nas, actions[1]).json["lease_token"] == tokens[1]
-    finish(boxes.nas, actions[0], tokens[0])
-    assert start(boxes.nas, actions[2]).status_code == 200
+    assert third["action_id"] in planned(boxes)  # what is listed is not limited
+    assert start(boxes.nas, second).json["lease_token"] == tokens[1]
+    finish(boxes.nas, first, tokens[0])
+    assert start(boxes.nas, third).status_code == 200
 
 
 def test_leases_of_all_groups_count(make_witness: Any) -> None:
@@ -166,6 +167,33 @@ def test_an_admin_may_start_and_finish_for_a_system(boxes: Boxes) -> None:
     action = boxes.action("vault/nas")
     token = start(boxes.client, action).json["lease_token"]
     assert finish(boxes.client, action, token).json["status"] == "done"
+
+
+def test_a_finish_that_comes_while_a_start_is_on_its_way_counts(boxes: Boxes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lease ran out, the plan has the action again, and then its end is told after all."""
+    action = boxes.action("vault/nas")
+    token = start(boxes.nas, action).json["lease_token"]
+    run_out(boxes)
+    after_planning = actions._require_dependencies
+
+    def finish_meanwhile(*args: Any) -> None:
+        finish(boxes.nas, action, token)
+        after_planning(*args)
+
+    monkeypatch.setattr(actions, "_require_dependencies", finish_meanwhile)
+    start(boxes.nas, action, status=410)
+    assert boxes.client.witness.store.read(LEASES).leases.ids() == []
+
+
+def test_leases_that_ran_out_long_ago_are_forgotten(boxes: Boxes) -> None:
+    old = boxes.action("vault/nas")
+    start(boxes.nas, old)
+    with boxes.client.witness.store.transaction(LEASES) as tx:
+        lease = tx[LEASES].leases.get(old["action_id"])
+        tx[LEASES].leases.put(msgspec.structs.replace(lease, expires_at=lease.expires_at - timedelta(days=2)))
+    new = boxes.action("vault/nas/b")
+    start(boxes.nas, new)
+    assert boxes.client.witness.store.read(LEASES).leases.ids() == [new["action_id"]]
 
 
 # --- progress ------------------------------------------------------------------------------------

@@ -206,7 +206,9 @@ def test_an_ignored_conflict_is_muted_until_its_evidence_changes(boxes: Boxes) -
     assert boxes.client.get(f"/sync/{boxes.group}/status")["summary"]["conflicts"] == counted - 1
     assert [each["id"] for each in conflicts(boxes, "?status=ignored")] == [known["id"]]
     told(boxes, backup=("vault:", "vault/nas: 1", "vault/nas/a: a1 a2 a4X a5X"))
+    boxes.client.call("POST", f"/sync/{boxes.group}/check")
     assert diverged(boxes)["status"] == "open"
+    assert conflicts(boxes, "?status=resolved") == []  # it went away, and nobody resolved it
 
 
 def test_another_decision_takes_the_place_of_the_first(boxes: Boxes) -> None:

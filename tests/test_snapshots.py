@@ -61,6 +61,7 @@ def test_a_snapshot_is_updated_by_its_guid(nas: Agent) -> None:
 
 def test_the_same_snapshot_again_changes_no_file(client: Client, nas: Agent) -> None:
     nas.report((LISTINGS / "nas.tsv").read_bytes())
+    nas.grow_old()
     known = client.get("/snapshots?limit=1&dataset=tank")[0]
     before = files_of(client)
     again = {name: known[name] for name in ("dataset", "name", "guid", "timestamp", "size", "createtxg")}
@@ -76,6 +77,13 @@ def test_a_snapshot_that_was_made_anew_replaces_its_namesake(nas: Agent) -> None
     assert new["metadata"] == {}
     gone = [each["guid"] for each in nas.get("/snapshots/history") if each["event"] == "gone"]
     assert gone == ["5"]
+    assert post(nas, name="z").json["metadata"] == {}
+
+
+def test_a_batch_can_make_a_snapshot_anew_and_bring_back_the_old_one_renamed(nas: Agent) -> None:
+    post(nas)
+    nas.call("POST", "/snapshots/batch", [{**X, "guid": "6"}, {**X, "name": "y"}], status=201)
+    assert {each["name"]: each["guid"] for each in nas.get("/snapshots")} == {"x": "6", "y": "5"}
 
 
 @pytest.mark.parametrize(
@@ -131,6 +139,14 @@ def test_single_snapshots_are_an_inventory_of_those_who_report_no_other(client: 
     assert client.get(f"/systems/{nas.id}/health")["inventory_age_s"] >= 30 * 3600
     post(nas)
     assert client.get(f"/systems/{nas.id}/health")["inventory_age_s"] < 60
+    nas.report(listing("1"))
+    nas.grow_silent(hours=30)
+    post(nas)
+    assert client.get(f"/systems/{nas.id}/health")["inventory_age_s"] >= 30 * 3600  # single ones confirm nothing else
+
+
+def test_a_dataset_known_by_its_snapshots_only_has_no_line_of_its_own(nas: Agent) -> None:
+    post(nas)
     text = "tank/data@x\tsnapshot\t5\t-\t1793491200\t-\t-\t-\t-\t-\t-\n"
     assert shown(nas, nas.id).text == text
 

@@ -267,10 +267,10 @@ def test_systems_are_listed_by_hostname_in_parts(client: Client) -> None:
 
 
 def files_with(witness: Witness, text: str) -> list[str]:
+    """The store's files that have a text in their content or in their path."""
     folder = witness.config.data_dir
-    return [
-        str(file.relative_to(folder)) for file in Path(folder).rglob("*.json") if text in file.read_text() + file.name
-    ]
+    found = {str(file.relative_to(folder)): file.read_text() for file in Path(folder).rglob("*.json")}
+    return [name for name, content in found.items() if text in name + content]
 
 
 def test_deletion_leaves_nothing_but_the_audit_trail(client: Client) -> None:

@@ -79,6 +79,17 @@ class Agent(Client):
         """Report one of the real listings, e.g. "nas"."""
         return self.report((LISTINGS / f"{name}.tsv").read_bytes())
 
+    def grow_old(self) -> None:
+        """Move the times at which the inventory's snapshots were first seen and last changed an hour into the past."""
+        inventory = inventory_of(self.id)
+        with self.witness.store.transaction(inventory) as tx:
+            for document in tx[inventory].datasets.all():
+                rows = [
+                    msgspec.structs.replace(row, first_seen=row.first_seen - 3600, changed=row.changed - 3600)
+                    for row in document.snapshots
+                ]
+                tx[inventory].datasets.put(msgspec.structs.replace(document, snapshots=rows))
+
     def grow_silent(self, **ago: float) -> None:
         """Move all that the system said into the past: hours=3."""
         beats, inventory = heartbeat_of(self.id), inventory_of(self.id)
