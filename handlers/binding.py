@@ -14,6 +14,7 @@ import bottle
 from handlers import sync_groups
 from handlers.auth import caller_of, client_address, may_come_without_key, require_allowed
 from handlers.bodies import NoQuery
+from handlers.cors import cors_headers, is_preflight, preflight_headers
 from handlers.errors import Refused, error_body, refusal_of
 from handlers.events import record_refusal
 from handlers.request import Answer, Caller, Endpoint, Request, Witness
@@ -39,7 +40,7 @@ BASE_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, 
 
 def build_app(witness: Witness, endpoints: Iterable[Endpoint], root_paths: Iterable[str] = ()) -> bottle.Bottle:
     """A WSGI app that answers each endpoint below the configured prefix, and `root_paths` at the root too."""
-    app = JsonBottle()
+    app = JsonBottle(witness.config.cors_origins)
     at_root = frozenset(root_paths)
     for endpoint in endpoints:
         respond = _responder(witness, endpoint)
@@ -54,14 +55,23 @@ def build_app(witness: Witness, endpoints: Iterable[Endpoint], root_paths: Itera
 class JsonBottle(bottle.Bottle):  # type: ignore[misc]  # bottle has no types
     """A Bottle whose own errors (404, 405, 500) have the same JSON shape as ours."""
 
-    def __init__(self) -> None:
+    def __init__(self, cors_origins: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.config["json.enable"] = False
+        self._cors_origins = cors_origins
 
     def wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         """Answer a request, and log a line about it: nothing of its query, headers or body."""
         started = time.perf_counter()
-        body = super().wsgi(environ, start_response)
+        cors = cors_headers(environ, self._cors_origins)
+        if cors and is_preflight(environ):
+            start_response("204 No Content", preflight_headers(cors))
+            return []
+
+        def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+            return start_response(status, [*headers, *cors], *exc_info)
+
+        body = super().wsgi(environ, start)
         log.info(
             "%s %s %d %.0f ms request %s caller %s",
             quote(environ["REQUEST_METHOD"]),

@@ -1,5 +1,7 @@
 """What holds for every row of ENDPOINTS: who may call, what is refused and how, and what each answer carries."""
 
+import errno
+import os
 import re
 from collections.abc import Callable
 from typing import Any
@@ -357,6 +359,34 @@ def test_a_lock_that_is_held_too_long_is_503_with_retry_after(make_witness: Any)
         assert sent.client.get(f"/systems/{sent.agent.id}")["ssh_port"] == 22
     assert_refused(answer, 503)
     assert int(answer.headers["Retry-After"]) >= 1
+
+
+def test_a_damaged_file_is_503_that_names_it_and_the_others_still_work(sent: Sent) -> None:
+    client, store = sent.client, sent.client.witness.config.data_dir
+    file = store / "inventories" / f"{sent.agent.id}.json"
+    sent.other.report("tank\tfilesystem\t1\t1\t1700000000\t0\t0\t0\toff\t-\t-\n")
+    file.write_bytes(file.read_bytes()[:-20])
+    damaged = client.call("GET", f"/systems/{sent.agent.id}/inventory", expect_errors=True)
+    assert_refused(damaged, 503)
+    assert str(file) in damaged.json["detail"]
+    assert client.get(f"/systems/{sent.other.id}/inventory")["datasets"]
+    assert len(client.get("/systems")) == 2
+
+
+def test_a_full_disk_is_507_and_leaves_the_store_as_it_was(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = f"/systems/{sent.agent.id}"
+    before = sent.client.get(path)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        assert_refused(sent.client.call("PUT", path, {"ssh_port": 23}, expect_errors=True), 507)
+        ready = sent.client.app.get("/health/ready", expect_errors=True)
+        assert (ready.status_code, "No space left" in ready.json["detail"]) == (503, True)
+        assert sent.client.get(path) == before
+    assert sent.client.call("PUT", path, {"ssh_port": 23}).json["ssh_port"] == 23
 
 
 def test_created_things_say_where_they_are(sent: Sent) -> None:

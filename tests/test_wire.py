@@ -1,0 +1,66 @@
+"""Bodies as a server hands them on: chunked, cut short, with a length that is none."""
+
+import io
+from typing import Any
+
+import pytest
+
+from handlers.errors import Malformed, TooLarge
+from handlers.wire import etags_in, is_uuid, read_body
+
+
+def environ(body: bytes, **more: Any) -> dict[str, Any]:
+    return {"wsgi.input": io.BytesIO(body), **more}
+
+
+def test_a_chunked_body_is_read_to_its_end_which_the_server_knows() -> None:
+    assert read_body(environ(b"abc", **{"wsgi.input_terminated": True}), 3) == b"abc"
+    with pytest.raises(TooLarge):
+        read_body(environ(b"abcd", **{"wsgi.input_terminated": True}), 3)
+
+
+def test_without_a_length_a_body_that_nobody_ends_is_not_waited_for() -> None:
+    assert read_body(environ(b"abc"), 3) == b""
+
+
+def test_no_more_is_read_than_the_length_says() -> None:
+    assert read_body(environ(b"abcdef", CONTENT_LENGTH="3"), 10) == b"abc"
+
+
+@pytest.mark.parametrize("length", ["-1", "x", "1.5", "0x3", "+3", " 3"])
+def test_a_length_that_is_none_is_refused(length: str) -> None:
+    with pytest.raises(Malformed):
+        read_body(environ(b"abc", CONTENT_LENGTH=length), 10)
+
+
+def test_a_body_over_the_limit_is_refused_before_it_is_read() -> None:
+    stream = io.BytesIO(b"abcd")
+    with pytest.raises(TooLarge):
+        read_body({"wsgi.input": stream, "CONTENT_LENGTH": "4"}, 3)
+    assert stream.tell() == 0
+
+
+def test_a_body_that_ends_early_is_refused() -> None:
+    with pytest.raises(Malformed, match="3 of 4"):
+        read_body(environ(b"abc", CONTENT_LENGTH="4"), 10)
+
+
+def test_etags_are_taken_apart() -> None:
+    assert etags_in(' "a" , W/"b",, *') == ('"a"', 'W/"b"', "*")
+    assert etags_in("") == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("0b5c8f0e-0000-4000-8000-000000000000", True),
+        ("0B5C8F0E-0000-4000-8000-000000000000", False),
+        ("0b5c8f0e000040008000000000000000", False),
+        ("{0b5c8f0e-0000-4000-8000-000000000000}", False),
+        ("0b5c8f0e-0000-4000-8000-000000000000\n", False),
+        ("", False),
+        ("nas", False),
+    ],
+)
+def test_a_uuid_is_written_in_one_way(text: str, is_one: bool) -> None:
+    assert is_uuid(text) is is_one
