@@ -83,22 +83,35 @@ def hold(errands: Iterable[Errand], path: str, site: Site) -> str | None:
 def with_options(scene: Scene, conflicts: Iterable[Conflict], errands: Sequence[Errand]) -> tuple[Conflict, ...]:
     """The conflicts with their ways out and how far each has come.
 
-    While a decision is carried out, what its steps bring about is no conflict of its own.
+    While a decision is carried out, what its steps bring about on its losers is no conflict of its own.
     """
     members = list(scene.members.values())
     ignored = {decision.conflict_id for decision in scene.work.decisions if decision.strategy == "ignore"}
-    pending = {errand.decision.path: errand.decision.conflict_id for errand in errands if errand.binding}
+    pending = {errand.decision.path: errand.decision for errand in errands if errand.binding}
     shown: list[Conflict] = []
     for conflict in conflicts:
         if conflict.type == "missing":
             ways: tuple[Option, ...] = ()
-        elif conflict.path in pending and conflict.id != pending[conflict.path]:
+        elif _is_brought_about(conflict, pending.get(conflict.path)):
             continue
         else:
             ways = options(conflict, scene.policy, members, scene.uncredited)
-        status: Status = "pending" if conflict.id == pending.get(conflict.path) else "open"
+        decided = pending.get(conflict.path)
+        status: Status = "pending" if decided is not None and conflict.id == decided.conflict_id else "open"
         shown.append(replace(conflict, status="ignored" if conflict.id in ignored else status, options=ways))
     return tuple(shown)
+
+
+def _is_brought_about(conflict: Conflict, decision: Decision | None) -> bool:
+    """Whether nobody but the decision's own losers is at odds with its winner here."""
+    if decision is None or conflict.id == decision.conflict_id:
+        return False
+    at_odds = {
+        side.system_id
+        for side in conflict.sides
+        if side.head is not None and (side.newest_common is None or side.only_here or side.written_bytes)
+    }
+    return at_odds <= {decision.winner, *(loser.system_id for loser in decision.losers)}
 
 
 def decide(scene: Scene, conflicts: Iterable[Conflict]) -> tuple[Decision, ...]:

@@ -285,6 +285,15 @@ def two_conflicts() -> Hosts:
     return {**newer(diverged(), "A", "4"), "C": unrelated()["B"]}
 
 
+def test_another_conflict_about_the_dataset_is_still_shown() -> None:
+    """C came later with a dataset that was never A's: a decision about B says nothing of it."""
+    hosts, decision = hub_wins()
+    hosts["C"] = unrelated()["B"]
+    made = plan(hosts, Work(decisions=(decision,)))
+    shown = {conflict.type for conflict in made.conflicts if conflict.status == "open" and conflict.options}
+    assert shown == {"orphaned"}
+
+
 def test_of_two_conflicts_about_a_dataset_one_is_decided_at_a_time() -> None:
     hosts = readonly(two_conflicts(), "B", "C")
     made = plan(hosts, policy=NEWEST)
