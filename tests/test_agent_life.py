@@ -251,6 +251,15 @@ def test_a_transfer_whose_lease_is_lost_stops(world: World, status: int) -> None
     assert len(world.backup.guids(COPY)) == 2
 
 
+@pytest.mark.parametrize("status", [403, 409, 410])
+def test_what_may_not_be_started_now_is_no_failure(world: World, status: int) -> None:
+    """403: the plan has changed since it was fetched, and another system is to do it."""
+    world.witness.refusals["start"] = status
+    world.copied().witness.plan = [world.transfer(3, base=2)]
+    assert world.nas.agent("run").returncode == 0
+    assert len(world.backup.guids(COPY)) == 2
+
+
 def test_loop_keeps_the_pace_of_the_groups_and_is_heard_of_in_between(world: World) -> None:
     world.nas.configure(heartbeat_s=1)
     world.witness.plan = [world.transfer(1)]
