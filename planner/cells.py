@@ -49,6 +49,9 @@ def _why(course: Course | Leaderless, outcome: Outcome, status: CellStatus, quie
         return outcome.reasons[0]
     if outcome.steps and status != "in_sync":
         return outcome.steps[0].reason
+    if status == "conflict":
+        dataset = outcome.site.dataset(outcome.path)
+        return f"others have another history of {dataset} than {outcome.site.host}: see the conflict"
     if quiet:
         return f"{outcome.site.host} has taken no new snapshot of {outcome.site.dataset(outcome.path)} for too long"
     return ""

@@ -51,6 +51,12 @@ def test_a_cell_says_why_it_is_not_in_sync() -> None:
     ], "it has all that is wanted; the broken stream is tidied up"
 
 
+def test_without_a_hub_both_sides_of_a_conflict_say_so() -> None:
+    made = plan_group(peers_policy(), members_of("A: 1 2 3 B: 1 2 X"), Work(), NOW)
+    assert {cell.system_id: cell.status for cell in made.cells} == {"A": "conflict", "B": "conflict"}
+    assert all("see the conflict" in cell.why for cell in made.cells)
+
+
 def test_lag_is_of_the_oldest_whose_age_is_known() -> None:
     members = members_of("A: 1 2 3 B: 1")
     held = members[0].replicas["tank/data"]
