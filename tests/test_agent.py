@@ -1,6 +1,8 @@
 """The agent carries out what it should, checks what it is told, and runs nothing that it was sent."""
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.agent_world import COPY, VIDEOS, World, calls_of, make_world
+from tests.tokens import encode_resume_token
 
 SHELLS = ["dash", "bash --posix", "busybox sh", "mksh", "ksh"]
 
@@ -135,7 +138,7 @@ def test_a_broken_first_stream_resumes_as_a_new_replica(world: World) -> None:
         assert backup.dataset(COPY).properties["readonly"] == "on"
 
 
-@pytest.mark.parametrize("wrong", ["token", "end", "base", "dataset", "raw"])
+@pytest.mark.parametrize("wrong", ["token", "end", "guid", "base", "dataset", "raw"])
 def test_a_token_for_anything_else_is_not_resumed(world: World, wrong: str) -> None:
     world.copied().witness.plan = [world.transfer(3, base=2)]
     world.nas.fault('{"send": {"cut": 3800}}')
@@ -149,9 +152,13 @@ def test_a_token_for_anything_else_is_not_resumed(world: World, wrong: str) -> N
             nas.receive("tank/copy", nas.send(VIDEOS, "day 3"))
     row = world.transfer(3, base=2, action_type="resume", resume_token=row_token)
     if wrong == "token":
-        row["resume_token"] = "1-" + "ab-" * 2 + "cd"
+        guids = world.nas.guids(VIDEOS)
+        row["resume_token"] = encode_resume_token(f"{VIDEOS}@day 3", guids[2], guids[1], 7, compressed=True)
     elif wrong == "end":
         row["snapshot_guid"] = world.nas.guids(VIDEOS)[3]
+    elif wrong == "guid":  # of the right name, which zfs itself would compare, too
+        said = f"\ttoguid = 0x7b\n\tfromguid = {int(row['incremental_base_guid']):#x}\n\ttoname = {VIDEOS}@day 3\n"
+        world.nas.fault(json.dumps({"send": {"description": said}}))
     elif wrong == "base":
         row["incremental_base_guid"] = world.nas.guids(VIDEOS)[0]
     elif wrong == "dataset":
@@ -172,6 +179,25 @@ def test_a_receive_that_did_nothing_is_a_failure(world: World) -> None:
     status, received, log = world.witness.finished["a3"]
     assert (status, received) == (1, world.nas.guids(VIDEOS)[1])
     assert "not with" in log
+
+
+def test_a_sender_that_fails_at_the_very_end_is_a_failure(world: World) -> None:
+    world.copied().witness.plan = [world.transfer(3, base=2)]
+    world.nas.fault('{"send": {"complaint": "warning: cannot send: Input/output error"}}')
+    assert world.nas.agent("run").returncode == 1
+    assert world.witness.finished["a3"][0] == 1
+    assert "send ended with 1, receive with 0" in world.witness.finished["a3"][2]
+
+
+def test_guids_are_never_taken_for_floating_point_numbers(world: World) -> None:
+    with world.copied().nas.pools() as nas:
+        known = nas.dataset(VIDEOS).snapshots
+        known[0] = replace(known[0], guid=str(int(known[2].guid) + 1))
+        assert float(known[0].guid) == float(known[2].guid)
+    world.witness.plan = [world.transfer(3, base=2)]
+    run = world.nas.agent("run")
+    assert run.returncode == 0, run.stderr
+    assert world.backup.guids(COPY)[1:] == world.nas.guids(VIDEOS)[1:]
 
 
 def test_a_receive_that_is_refused_is_a_failure_with_the_reason(world: World) -> None:
@@ -321,6 +347,15 @@ def test_what_is_no_plan_is_refused(world: World, junk: bytes) -> None:
     run = world.nas.agent("run")
     assert run.returncode == 1
     assert "refused the plan" in run.stderr
+
+
+@pytest.mark.parametrize(("what", "by"), [(b"\t-\t", b"\t\t"), (b"\t-\n", b"\n"), (b"\t-\n", b"\t-\t-\n")])
+def test_a_line_of_another_width_is_refused(world: World, what: bytes, by: bytes) -> None:
+    world.witness.plan = [world.transfer(1, rate_limit="-")]
+    world.witness.change = lambda body: body.replace(what, by, 1)
+    run = world.nas.agent("run")
+    assert run.returncode == 1
+    assert "not in the form" in run.stderr
 
 
 def test_control_characters_are_refused(world: World) -> None:

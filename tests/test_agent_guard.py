@@ -119,7 +119,8 @@ def test_a_guard_for_sending_sends_only_what_is_below_its_roots(world: World, co
         env={**world.nas.environment, "SSH_ORIGINAL_COMMAND": command},
         capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, timeout=30,
     )  # fmt: skip
-    assert run.returncode == 1, run.stderr
+    assert run.returncode == 1
+    assert "guard: refused" in run.stderr
     assert run.stdout == ""
 
 
