@@ -180,9 +180,8 @@ def _missing(scene: Scene, strand: Strand) -> Iterator[Conflict]:
         severity: Severity = "low"
         reason = "they can't be received there any more: newer ones are, or their names are taken"
         if not never:
-            severity, reason = _prospects(strand.course, outcome)
+            severity, reason = _prospects(outcome)
         dataset = outcome.site.dataset(strand.path)
-        number = f"{len(missing)} snapshots" if len(missing) > 1 else "a snapshot"
         yield Conflict(
             _identify(scene, "missing", strand.path, [(outcome.site.id, _guids(missing))]),
             "missing",
@@ -190,20 +189,17 @@ def _missing(scene: Scene, strand: Strand) -> Iterator[Conflict]:
             severity,
             _missing_sides(strand, outcome),
             tuple(snapshot.name for snapshot in missing),
-            f"{dataset} on {outcome.site.host} lacks {number}: {reason}",
+            f"{dataset} on {outcome.site.host} lacks {len(missing)} of the wanted snapshots: {reason}",
         )
 
 
-def _prospects(course: Course, outcome: Outcome) -> tuple[Severity, str]:
+def _prospects(outcome: Outcome) -> tuple[Severity, str]:
     """How bad it is that newer snapshots are missing, and what will become of it."""
     brought = {snapshot.guid for step in outcome.steps for snapshot in step.delivers}
     if all(snapshot.guid in brought for snapshot in outcome.lack.newer):
         return "low", "a planned step brings what is missing"
     reason = outcome.reasons[0] if outcome.reasons else "a step under way brings some of it"
-    if outcome.by_choice or outcome.leased:
-        return "low", reason
-    offline = course.leader.unfit(course.path)
-    return "medium", offline or reason
+    return "low" if outcome.by_choice or outcome.leased else "medium", reason
 
 
 def _missing_sides(strand: Strand, outcome: Outcome) -> tuple[Side, ...]:
@@ -234,7 +230,6 @@ def _lost(scene: Scene) -> Iterator[Conflict]:
 
 def _loss(scene: Scene, site: Site, guard: Guard, path: str, lost: Sequence[Gone]) -> Conflict:
     guids = tuple(sorted(snapshot.guid for snapshot in lost))
-    number = f"{len(lost)} snapshots" if len(lost) > 1 else "a snapshot"
     return Conflict(
         _identify(scene, "missing", path, [(site.id, "lost", guids)]),
         "missing",
@@ -242,5 +237,5 @@ def _loss(scene: Scene, site: Site, guard: Guard, path: str, lost: Sequence[Gone
         "high",
         (Side(site.id, guard.dataset, None, None, (), None),),
         tuple(sorted(snapshot.name or snapshot.guid for snapshot in lost)),
-        f"{number} of {guard.dataset} disappeared from {site.host} with most others, and no member has a copy left",
+        f"{len(lost)} of the snapshots that {guard.dataset} on {site.host} lost at once are on no other member",
     )

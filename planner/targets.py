@@ -36,7 +36,7 @@ class Lack:
     newer: tuple[Snapshot, ...] = ()  # than the newest common one: they can still be received
     older: tuple[Snapshot, ...] = ()  # they can't be received any more
     size_bytes: int | None = 0  # of the streams that would bring `newer`
-    later: bool = False  # nothing is wanted yet, but there is something too young to be sent
+    later: bool = False  # the group chooses some of it, be it too young to be sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def _lack(scene: Scene, course: Course, outcome: Outcome) -> Lack:
         # what shares nothing with the leading history may go on through another member's, with all that follows
         starts_here = outcome.held is None or not outcome.held.snapshots
         newer = tuple(wanted[-1:] if from_newest and starts_here else wanted)
-        later = not wanted and any(is_certain(s) and scene.selects_name(s.name) for s in lacking)
+        later = any(is_certain(s) and scene.selects_name(s.name) for s in lacking)
         streams = full(course.lead, newer[0], {s.guid for s in newer}) if newer else ()
         return Lack(newer, (), _total([stream.size_bytes for stream in streams]), later)
     if not wanted:
@@ -232,21 +232,28 @@ def _continued(scene: Scene, course: Course, outcome: Outcome, text: str) -> Out
     if not able:
         return _with_one(scene, outcome, abort(scene, path, target, token))
     source = able[0]
-    end = source.histories[path].get(token.to_guid)
-    held = target.histories[path]
-    assert end is not None, "a holder has what the token names"
-    if token.from_guid is not None:
-        relation = relate(source.histories[path], held, token.raw)
-        if isinstance(relation, Unclear):
-            return replace(outcome, reasons=(_unclear(outcome, relation),))
-        if not isinstance(relation, FastForward):
-            reason = "was written to since a transfer into it broke off, which therefore can't be continued"
-            return replace(outcome, reasons=(f"{target.dataset(path)} on {target.host} {reason}",))
-    rest = _with_one(scene, outcome, resumption(scene, path, target, source, token, end))
+    problem = _unfit_to_continue(outcome, source.histories[path], token)
+    if problem is not None:
+        return replace(outcome, reasons=(problem,))
+    rest = _with_one(scene, outcome, resumption(scene, path, target, source, token))
+    if rest.failed:
+        return rest
     blocked = _blocked(course, outcome)
-    if rest.failed or blocked is not None:
-        return replace(rest, reasons=(*rest.reasons, *([blocked] if blocked else [])))
-    return _followed(scene, course, rest, source, token, end)
+    return replace(rest, reasons=(blocked,)) if blocked else _followed(scene, course, rest, source, token)
+
+
+def _unfit_to_continue(outcome: Outcome, sent: History, token: ResumeToken) -> str | None:
+    """Why the rest of a stream would be refused, although its source still has it."""
+    held = outcome.held
+    if token.from_guid is None or held is None:
+        return None
+    relation = relate(sent, held, token.raw)
+    if isinstance(relation, Unclear):
+        return _unclear(outcome, relation)
+    if isinstance(relation, FastForward) and relation.common.at_source.guid == token.from_guid:
+        return None
+    reason = "changed since a transfer into it broke off, which therefore can't be continued"
+    return f"{outcome.site.dataset(outcome.path)} on {outcome.site.host} {reason}"
 
 
 def _with_one(scene: Scene, outcome: Outcome, step: Step) -> Outcome:
@@ -263,11 +270,10 @@ def _can_continue(held: History | None, token: ResumeToken) -> bool:
     return token.from_guid is None or held.find(token.from_guid) is not None
 
 
-def _followed(
-    scene: Scene, course: Course, outcome: Outcome, source: Site, token: ResumeToken, end: Snapshot
-) -> Outcome:
+def _followed(scene: Scene, course: Course, outcome: Outcome, source: Site, token: ResumeToken) -> Outcome:
     """The outcome with what may follow once the broken stream is complete."""
     held = outcome.site.histories[outcome.path]
+    (end,) = outcome.steps[0].delivers
     cipher = source.histories[outcome.path].replica.encryption
     received = replace(
         held.replica,
@@ -313,7 +319,7 @@ def _above(scene: Scene, outcome: Outcome, done: Done) -> _Above:
         make = next((step for step in above.steps if step.type in ("create", "resume")), None) if above else None
         if make is not None:
             after, missing = make.action_id, []
-        elif above is not None and (above.is_partial or above.lack.newer or above.lack.later):
+        elif above is not None and above.lack.later:
             return _Above(waits=f"{target.dataset(outcome.path)} waits for {name}, which can't be received yet")
         else:
             missing.append((path or "", name))
@@ -322,10 +328,10 @@ def _above(scene: Scene, outcome: Outcome, done: Done) -> _Above:
 
 def _brought(scene: Scene, course: Course, outcome: Outcome, done: Done) -> Outcome:
     """The streams that bring what is lacking, with the parents it needs, and what has to be left out."""
-    problem = _impossible(outcome)
-    above = _above(scene, outcome, done) if outcome.held is None else _Above()
-    if problem or above.waits:
-        return replace(outcome, reasons=(problem or above.waits or "",))
+    above = _above(scene, outcome, done)
+    problem = _impossible(outcome) or above.waits
+    if problem is not None:
+        return replace(outcome, reasons=(problem,))
     blocked = obstacles(outcome, outcome.lack.newer)
     todo = tuple(snapshot for snapshot in outcome.lack.newer if snapshot.guid not in blocked)
     wish = _wish(course, outcome, todo)

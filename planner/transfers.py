@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planner.admission import failure_of
-from planner.histories import History, Mark
-from planner.model import Replica, ResumeToken, Snapshot, Step, StepType
+from planner.histories import History
+from planner.model import Replica, ResumeToken, Step, StepType
 from planner.sites import Scene, Site
 from planner.sources import Leg, Route, Wish
 from planner.steps import action_id
-from planner.streams import Stream, increments
+from planner.streams import Stream, full, increments
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +99,17 @@ def _no_room(wish: Wish, leg: Leg, stream: Stream) -> str:
     )
 
 
-def resumption(scene: Scene, path: str, target: Site, source: Site, token: ResumeToken, end: Snapshot) -> Step:
-    """The rest of a stream that broke off: one snapshot, whatever the stream was to bring after it."""
+def resumption(scene: Scene, path: str, target: Site, source: Site, token: ResumeToken) -> Step:
+    """The rest of a stream that broke off: one snapshot, whatever the stream was to bring after it.
+
+    The source has both ends, and its base is the newest common snapshot.
+    """
     held, sent = target.histories[path], source.histories[path]
+    end = sent.get(token.to_guid)
     base = sent.find(token.from_guid) if token.from_guid else None
-    size = end.referenced if token.from_guid is None else _size_between(sent, base, end)
+    assert end is not None, "the source has what the token names"
+    whole = full(sent, end, {end.guid}) if base is None else increments(sent, base, {end.guid})
+    size = whole[0].size_bytes if whole else None
     return Step(
         action_id(scene.policy.group_id, path, target.id, "resume", token.from_guid, token.to_guid),
         "resume",
@@ -125,14 +131,6 @@ def resumption(scene: Scene, path: str, target: Site, source: Site, token: Resum
         expected_written=0 if base else None,
         estimated_size_bytes=max(0, size - token.bytes_done) if size is not None else None,
     )
-
-
-def _size_between(sent: History, base: Mark | None, end: Snapshot) -> int | None:
-    """The size of an increment; None where the base's place in the history is not known."""
-    if base is None or sent.after(base) is None:
-        return None
-    streams = increments(sent, base, {end.guid})
-    return streams[0].size_bytes if streams else None
 
 
 def abort(scene: Scene, path: str, target: Site, token: ResumeToken) -> Step:

@@ -34,6 +34,8 @@ def test_who_lacks_something_says_what() -> None:
     assert replica.bytes_to_send == 2000, "1 can't be sent any more"
     assert replica.why == "hostB has tank/data up to 2: hostA sends 2 newer snapshots, up to 4"
     assert cells("A: 1 2? B: 1")["B"].bytes_to_send is None
+    assert cells("A: 1 2 B:")["B"].bytes_to_send == 1000 + 1000, "what 1 refers to, and what 2 wrote"
+    assert "is stale" in cells("A: 1 2 B-: 1 2")["B"].why
 
 
 def test_a_cell_says_why_it_is_not_in_sync() -> None:

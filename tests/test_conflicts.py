@@ -7,7 +7,7 @@ import pytest
 
 from planner import plan_group
 from planner.model import Conflict, Decision, Failure, Gone, Guard, Plan, Policy, Work
-from tests.pictures import NOW, hub_policy, member_with, members_of, peers_policy
+from tests.pictures import NOW, hub_policy, lease_of, member_with, members_of, peers_policy
 
 NO_WORK = Work()
 
@@ -87,6 +87,8 @@ def test_one_conflict_a_dataset_and_type() -> None:
         ("A: 3 B: 1 2", "A: 3 B: 1 2 5", True),  # still nothing is common
         ("A: 3 B: 1 2", "A: 3 B: 2", False),
         ("A: none B: 1", "A: none B: 1 2", True),
+        ("A: 1 2 B: 1 ~8", "A: 1 2 B: 1 ~9", False),
+        ("A: 1 2 B: 1 ~8", "A: 1 2 B: 1 ~8", True),
     ],
 )
 def test_an_id_stays_while_its_evidence_does(one: str, other: str, same: bool) -> None:
@@ -164,10 +166,19 @@ def test_a_failing_transfer_is_not_nothing() -> None:
     assert "no space left" in found.reason
 
 
+def test_what_is_being_sent_is_not_alarming() -> None:
+    step = plan("A: 1 2 B: 1").steps[0]
+    work = Work(leases=(lease_of(step, group_id="other", executor="Z"),))
+    found = conflict("A: 1 2 B: 1", work=work, type="missing")
+    assert found.severity == "low"
+    assert "a member of another group is working on tank/data now" in found.reason
+
+
 def test_one_missing_conflict_a_dataset_and_system() -> None:
     found = plan("A: 1 2 3 B: 1 C: 2").conflicts
     assert [[side.system_id for side in c.sides] for c in found] in ([["A", "B"], ["A", "C"]], [["A", "C"], ["A", "B"]])
     assert {c.snapshot_names for c in found} == {("2", "3"), ("1",)}
+    assert [side.head is not None for c in found for side in c.sides] == [True] * 4
     nothing = conflict("A: 1 B:", type="missing").sides[1]
     assert (nothing.head, nothing.only_here) == (None, ())
 
@@ -183,8 +194,13 @@ def test_the_last_copy_lost_in_a_mass_deletion_is_high() -> None:
     work = Work(gone=gone, guards=(Guard("A", "tank/data"),))
     (found,) = [c for c in plan("A: 8 9 B: 2 8 9", work=work).conflicts if c.severity == "high"]
     assert (found.type, found.snapshot_names) == ("missing", ("daily-1", "x"))
-    assert "disappeared from hostA with most others, and no member has a copy left" in found.reason
+    assert "2 of the snapshots that tank/data on hostA lost at once are on no other member" in found.reason
     assert not [c for c in plan("A: 8 9 B: 2 8 9", work=Work(gone=gone)).conflicts if c.severity == "high"]
+    nameless = replace(work, gone=(Gone("A", "tank/data", "1"),))
+    (found,) = [c for c in plan("A: 8 9 B: 2 8 9", work=nameless).conflicts if c.severity == "high"]
+    assert found.snapshot_names == ("1",)
+    aside = replace(work, guards=(Guard("A", "tank/data"), Guard("A", "vault/data")))
+    assert plan("A: 8 9", hub_policy(exclude=("data",)), aside).conflicts == ()
     kept = replace(work, gone=gone[1:2])
     assert not [c for c in plan("A: 8 9 B: 2 8 9", work=kept).conflicts if c.severity == "high"]
     other = replace(work, guards=(Guard("A", "elsewhere/data"), Guard("Z", "tank/data")))

@@ -8,6 +8,7 @@ import pytest
 from planner import plan_group
 from planner.model import Member, Plan, Replica, Snapshot, Work
 from tests.pictures import NOW, draw, hub_policy, member_with, reasons
+from tests.tokens import encode_resume_token
 
 CIPHER = "aes-256-gcm"
 
@@ -34,6 +35,7 @@ def plan(hub: Member, replica: Member, **fields: Any) -> Plan:
 
 
 def forms(plan: Plan) -> list[str]:
+    assert not any(step.raw and step.embedded for step in plan.steps)
     return ["raw" if step.raw else "embedded" if step.embedded else "plain" for step in plan.steps]
 
 
@@ -101,7 +103,9 @@ def test_a_replica_goes_on_as_it_began(
 
 def test_a_raw_replica_with_a_snapshot_of_its_own_has_diverged() -> None:
     hub = member("A", "1 2", CIPHER, "a")
-    assert draw(plan(hub, member("B", "1 x", CIPHER, "a"))) == "B diverged"
+    made = plan(hub, member("B", "1 x", CIPHER, "a"))
+    assert draw(made) == "B diverged"
+    assert [c.severity for c in made.conflicts] == ["medium"], "nothing of its own would be lost"
     assert draw(plan(hub, member("B", "1 x", CIPHER, "b"))) == "B 1-2", "one that is not raw takes it"
 
 
@@ -135,6 +139,17 @@ def test_a_raw_stream_goes_on_where_iv_sets_agree() -> None:
     made = plan(hub, replace(replica, replicas=replicas), raw="always")
     assert made.steps == ()
     assert "its IV sets differ" in reasons(made, "B")
+
+
+@pytest.mark.parametrize(("raw", "parent", "mode"), [(True, "off", "auto"), (False, CIPHER, "never")])
+def test_what_follows_a_broken_stream_keeps_its_form(raw: bool, parent: str, mode: str) -> None:
+    token = encode_resume_token("tank/data@1", "1", None, 0, raw=raw)
+    begun = replace(Replica("tank/data"), resume_token=token, encryption=None if raw else parent)
+    replica = member("B", "", None, None, parent)
+    replica = replace(replica, replicas={**replica.replicas, "tank/data": begun})
+    made = plan(member("A", "1 2", CIPHER, "a"), replica, raw=mode)
+    assert draw(made) == "B rest of 1, B 1-2"
+    assert {step.raw for step in made.steps} == {raw}
 
 
 @pytest.mark.parametrize(

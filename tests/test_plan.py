@@ -223,7 +223,8 @@ def test_zfs_own_and_set_aside_datasets_are_left_alone() -> None:
 
 
 def test_a_step_says_all_that_an_agent_needs() -> None:
-    (step,) = plan("A: 1 2@two 3 B: 1 x", hub_policy(snapshot_exclude=("two",))).steps
+    policy = hub_policy(snapshot_exclude=("two",), properties=(("compression", "zstd"),))
+    (step,) = plan("A: 1 2@two 3 B: 1 x", policy).steps
     assert (step.executor, step.source, step.target) == ("A", "A", "B")
     assert (step.source_dataset, step.target_dataset, step.path) == ("tank/data", "tank/data", "data")
     assert (step.end and step.end.name, step.base and step.base.name, step.intermediates) == ("3", "1", False)
@@ -240,7 +241,7 @@ def test_a_step_says_all_that_an_agent_needs() -> None:
 def test_a_new_replica_is_a_chain() -> None:
     made = plan("A: 1 2 B:", hub_policy(properties=(("compression", "zstd"),)))
     first, second = made.steps
-    assert first.depends_on == ()
+    assert (first.depends_on, first.expected_guids, first.expected_written) == ((), (), None)
     assert second.depends_on == (first.action_id,)
     assert (first.properties, second.properties) == ((("compression", "zstd"),), ())
     assert first.estimated_size_bytes == 1000, "what the snapshot refers to"

@@ -192,6 +192,21 @@ def test_a_target_without_room_gets_what_fits(available: int | None, steps: str)
     assert ("hostB has too little room for tank/data@" in reasons(made)) == (steps != "B full 1, B 1..3")
 
 
+def test_no_parent_is_made_for_what_there_is_no_room_for() -> None:
+    members = [member_with("A", "", {"a/b": "1"}), roomy(999)]
+    made = plan_group(hub_policy(), members, NO_WORK, NOW)
+    assert made.steps == ()
+    assert "too little room" in reasons(made, "B")
+
+
+def test_a_pool_that_is_known_only_by_what_lies_deeper_has_unknown_room() -> None:
+    replica = history_of("1", "tank/other")
+    assert replica is not None
+    lower = replace(roomy(1), replicas={"tank/other": replica})
+    (step,) = plan_group(hub_policy(), [members_of("A: 1")[0], lower], NO_WORK, NOW).steps
+    assert (step.type, step.embedded) == ("create", False)
+
+
 def test_the_room_of_an_existing_dataset_is_its_own() -> None:
     members = [members_of("A: 1 2 3")[0], roomy(1999, "1")]
     assert draw(plan_group(hub_policy(), members, NO_WORK, NOW)) == "nothing"
@@ -230,6 +245,8 @@ def test_the_levels_of_the_root_are_made_too() -> None:
     made = family({"a": "1"}, {}, root="tank/in/here")
     assert story(made) == ["create_parent tank/in", "create_parent tank/in/here", "create tank/in/here/a"]
     assert len({step.action_id for step in made.steps}) == 3
+    assert [step.path for step in made.steps] == ["", "", "a"]
+    assert made.steps[0].depends_on == ()
 
 
 def test_a_parent_that_is_listed_only_by_its_children_exists() -> None:
@@ -243,7 +260,10 @@ def test_no_empty_dataset_is_made_where_a_stream_must_land() -> None:
     young = family({"a": "50", "a/b": "1"}, {}, min_age_s=int(NOW) - 2 * DAY)
     assert young.steps == ()
     assert reasons(young, "B") == "tank/a/b waits for tank/a, which can't be received yet"
-    assert story(family({"a": "()", "a/b": "1"}, {})) == ["create_parent tank/a", "create tank/a/b"]
+    for bare in ("()", "~1"):
+        assert story(family({"a": bare, "a/b": "1"}, {})) == ["create_parent tank/a", "create tank/a/b"]
+    unchosen = family({"a": "9", "a/b": "1"}, {}, snapshot_exclude=("9",))
+    assert story(unchosen) == ["create_parent tank/a", "create tank/a/b"]
     excluded = family({"a": "1", "a/b": "1"}, {}, exclude=("a",))
     assert story(excluded) == ["create_parent tank/a", "create tank/a/b"]
 

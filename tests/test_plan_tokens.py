@@ -7,7 +7,18 @@ import pytest
 
 from planner import plan_group
 from planner.model import Failure, Member, Plan, Replica, Work
-from tests.pictures import NOW, draw, hub_policy, lease_of, member_with, members_of, reasons, status, story
+from tests.pictures import (
+    NOW,
+    draw,
+    hub_policy,
+    lease_of,
+    member_with,
+    members_of,
+    peers_policy,
+    reasons,
+    status,
+    story,
+)
 from tests.tokens import encode_resume_token
 
 NO_WORK = Work()
@@ -41,10 +52,27 @@ FULL_TOKEN = encode_resume_token("tank/data@1", "1", None, 300)
         ("1 2", "1 *", TOKEN, "B diverged"),
         ("1 3", "1 *", TOKEN, "B abort_receive, B diverged"),
         ("1 2", "1 ?", TOKEN, "nothing"),
+        ("1 2 3", "1 3", TOKEN, "nothing"),  # it no longer ends where the stream began
     ],
 )
 def test_a_broken_stream_is_continued_or_dropped(hub: str, replica: str, token: str, steps: str) -> None:
     assert draw(with_token(hub, replica, token)) == steps
+
+
+def test_a_stream_of_what_is_no_longer_chosen_is_completed_too() -> None:
+    assert draw(with_token("1 2 3", "1", TOKEN, snapshot_exclude=("2",))) == "B rest of 2, B 2-3"
+
+
+def test_a_member_without_the_dataset_can_not_continue() -> None:
+    assert draw(with_token("1 3", "1", TOKEN, others="C: none")) == "C full 1, C 1-3, B abort_receive"
+
+
+def test_a_broken_stream_is_completed_beside_a_conflict() -> None:
+    token = encode_resume_token("tank/data@2", "2", "1", 0)
+    third = replace(broken("1", token), system_id="C", hostname="hostC")
+    made = plan_group(peers_policy(), [*members_of("A: 1 2 3 B: 1 Y"), third], NO_WORK, NOW)
+    assert draw(made) == "C rest of 2, A+B diverged"
+    assert "on the other members have diverged" in reasons(made, "C")
 
 
 def test_a_resume_says_what_it_continues() -> None:
@@ -53,7 +81,10 @@ def test_a_resume_says_what_it_continues() -> None:
     assert [snapshot.guid for snapshot in first.delivers] == ["2"]
     assert first.estimated_size_bytes == 600
     assert (first.raw, first.source, first.executor) == (False, "A", "A")
+    assert (first.expected_guids, first.expected_written) == (("1",), 0)
     assert second.depends_on == (first.action_id,)
+    assert with_token("1 2", "", FULL_TOKEN).steps[0].expected_written is None
+    assert with_token("1 2?", "1", TOKEN).steps[0].estimated_size_bytes is None
     assert with_token("1", "", FULL_TOKEN).steps[0].estimated_size_bytes == 700
 
 
@@ -77,7 +108,7 @@ def test_a_token_under_a_lease_is_left_alone() -> None:
 
 def test_a_resume_onto_a_changed_dataset_is_not_tried() -> None:
     told = reasons(with_token("1 2", "1 *", TOKEN), "B")
-    assert told.startswith("tank/data on hostB was written to since a transfer into it broke off")
+    assert told.startswith("tank/data on hostB changed since a transfer into it broke off")
     assert "its agent must report written" in reasons(with_token("1 2", "1 ?", TOKEN), "B")
 
 
@@ -100,6 +131,13 @@ def test_a_failed_resume_waits() -> None:
     made = with_token("1 2 3", "1", TOKEN, work)
     assert made.steps == ()
     assert status(made, "B") == "error"
+
+
+def test_a_child_does_not_wait_for_a_parents_increment() -> None:
+    token = encode_resume_token("tank/a@2", "2", "1", 0)
+    member = member_with("B", "", {"a": "1"}, resume_token=token)
+    made = plan_group(hub_policy(), [member_with("A", "", {"a": "1 2", "a/b": "1"}), member], NO_WORK, NOW)
+    assert [(step.type, step.depends_on) for step in made.steps] == [("resume", ()), ("create", ())]
 
 
 def test_a_child_waits_for_a_parent_that_is_only_begun() -> None:
