@@ -11,7 +11,7 @@ from handlers.request import Request
 from handlers.resolving import put_decision
 from handlers.sync import group_plan
 from handlers.sync_groups import get_group, visible_groups
-from handlers.values import from_unix
+from handlers.values import from_unix, identity
 from planner import model
 from planner.model import Conflict, Option, Side, Snapshot, Step
 from planner.paths import pool_of
@@ -190,6 +190,7 @@ def _evidence(snapshot: Snapshot | None) -> dict[str, Any] | None:
     return {
         "name": snapshot.name,
         "guid": snapshot.guid or None,
+        "identity": identity(snapshot.guid),
         "timestamp": from_unix(snapshot.creation),
         "size": snapshot.used,
         "written": snapshot.written,

@@ -14,6 +14,7 @@ from handlers.events import record
 from handlers.reports import ReportedInventory, columns_of, listing_of, read_json, read_listing
 from handlers.request import Answer, Request
 from handlers.resolving import settle_decisions
+from handlers.values import identity
 from handlers.wire import decode_json, etag_of, require_match
 from planner.paths import pool_of
 from store import LEASES, REGISTRY, heartbeat_of, history_of, inventory_of
@@ -157,6 +158,8 @@ def _row_json(row: msgspec.Struct) -> dict[str, Any]:
     fields = {name: getattr(row, name) for name in row.__struct_fields__ if name not in ("first_seen", "changed")}
     if fields.get("createtxg") is not None:
         fields["createtxg"] = str(fields["createtxg"])
+    if not fields["guid"]:
+        fields |= {"guid": None, "identity": identity(None)}
     return fields
 
 

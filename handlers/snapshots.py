@@ -13,7 +13,7 @@ from handlers.bodies import HistoryQuery, SnapshotQuery, StatisticsQuery
 from handlers.errors import Forbidden
 from handlers.pages import paginated
 from handlers.request import Answer, Request
-from handlers.values import from_unix, with_offset
+from handlers.values import from_unix, identity, with_offset
 from planner.paths import pool_of
 from store import REGISTRY, NotFound, inventory_of
 from store.documents import DatasetDoc, SnapshotRow
@@ -88,7 +88,7 @@ def present_snapshot(system_id: str, document: DatasetDoc, row: SnapshotRow) -> 
         "referenced": row.referenced,
         "written": row.written,
         "system_id": system_id,
-        "identity": "guid" if row.guid else "name",
+        "identity": identity(row.guid),
         "created_at": from_unix(row.first_seen),
         "updated_at": from_unix(row.changed),
         "metadata": metadata.get(metadata_key(row), {}),
@@ -177,18 +177,20 @@ def _entry(event: str, system_id: str, dataset: str, row: SnapshotRow, at: datet
         "dataset": dataset,
         "name": row.name,
         "guid": row.guid or None,
+        "identity": identity(row.guid),
         "timestamp": from_unix(row.creation),
     }
 
 
-def show_statistics(request: Request, query: StatisticsQuery) -> list[dict[str, Any]]:
+def show_statistics(request: Request, query: StatisticsQuery) -> Answer:
     """Count each dataset's snapshots: how many, how old, how large, how many a day, how much growth over the days."""
     start = (request.now - timedelta(days=query.days)).timestamp()
-    return [
+    shown = [
         _statistics_of(system_id, document, start, query.days)
         for system_id in _visible_systems(request, query.system_id)
         for document in _documents(request, system_id, query.dataset)
     ]
+    return Answer(shown, headers={"X-Total-Count": str(len(shown))})
 
 
 def _statistics_of(system_id: str, document: DatasetDoc, start: float, days: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from handlers.request import Answer, Request
 from handlers.resolving import cell_id, record_check
 from handlers.snapshots import snapshot_id
 from handlers.sync_groups import NAMESPACE, SyncGroup, get_group, visible_groups
-from handlers.values import from_unix
+from handlers.values import from_unix, identity
 from planner.model import Cell, Member, Snapshot, Verdict
 from planner.paths import dataset_of
 from planner.prune import prunable
@@ -146,7 +146,12 @@ def _cell_json(cell: Cell) -> dict[str, Any]:
 def _named(snapshot: Snapshot | None) -> dict[str, Any] | None:
     if snapshot is None:
         return None
-    return {"name": snapshot.name, "guid": snapshot.guid or None, "timestamp": from_unix(snapshot.creation)}
+    return {
+        "name": snapshot.name,
+        "guid": snapshot.guid or None,
+        "identity": identity(snapshot.guid),
+        "timestamp": from_unix(snapshot.creation),
+    }
 
 
 # --- states --------------------------------------------------------------------------------------

@@ -160,11 +160,12 @@ def show_system_health(request: Request, system_id: str) -> dict[str, Any]:
     return _health_of(request, request.store.read(REGISTRY).systems.get(system_id))
 
 
-def list_system_health(request: Request) -> list[dict[str, Any]]:
+def list_system_health(request: Request) -> Answer:
     """Show the health of every system that the caller may see."""
     systems = sorted(request.store.read(REGISTRY).systems.all(), key=lambda system: system.hostname)
     own = request.caller.system_id if request.caller.is_agent else None
-    return [_health_of(request, system) for system in systems if own in (None, system.id)]
+    shown = [_health_of(request, system) for system in systems if own in (None, system.id)]
+    return Answer(shown, headers={"X-Total-Count": str(len(shown))})
 
 
 def _health_of(request: Request, system: System) -> dict[str, Any]:

@@ -34,6 +34,11 @@ def guid(value: object, loc: str) -> str | None:
     return None if parsed is None else str(parsed)
 
 
+def identity(snapshot_guid: str | None) -> str:
+    """What a snapshot is known by: its guid, or only its name and creation time. Nothing is destroyed by the latter."""
+    return "guid" if snapshot_guid else "name"
+
+
 def moment(value: object, loc: str) -> int | None:
     """A creation time as Unix seconds, from those or from RFC 3339 with an offset. Raises Invalid."""
     if isinstance(value, str) and not value.isdecimal():

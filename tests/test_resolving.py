@@ -82,6 +82,7 @@ def test_a_conflict_shows_its_evidence_and_its_ways_out(boxes: Boxes) -> None:
         {
             "name": "s4",
             "guid": backup["head"]["guid"],
+            "identity": "guid",
             "timestamp": "2023-11-15T02:13:20Z",
             "size": 1000,
             "written": 1000,

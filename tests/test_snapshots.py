@@ -113,6 +113,18 @@ def test_without_a_guid_name_and_creation_time_identify_it(nas: Agent) -> None:
     assert post(nas, guid=None, timestamp="2026-11-02T00:00:00Z").json == known
 
 
+def test_what_is_known_by_name_only_is_marked_wherever_it_shows(client: Client, nas: Agent) -> None:
+    post(nas, guid=None)
+    row = nas.get(f"/systems/{nas.id}/inventory")["datasets"][0]["snapshots"][0]
+    assert (row["guid"], row["identity"]) == (None, "name")
+    assert client.get("/snapshots/history")[0]["identity"] == "name"
+    group = client.call("POST", "/sync-groups", {"name": "g", "system_ids": [nas.id]}).json["id"]
+    cell = client.get(f"/sync/{group}/status")["datasets"][0]["systems"][nas.id]
+    assert cell["newest"] is None or cell["newest"]["identity"] == "name"
+    nas.report(listing("1"))
+    assert "identity" not in nas.get(f"/systems/{nas.id}/inventory")["datasets"][0]["snapshots"][0]
+
+
 def test_the_digest_is_forgotten_when_single_snapshots_come_or_go(nas: Agent) -> None:
     digest = nas.report(listing("1 2"))["digest"]
     beat = {"inventory_digest": digest}
@@ -353,7 +365,7 @@ def test_history_is_per_system_and_dataset_and_in_parts(client: Client, nas: Age
     assert (len(part.json), part.headers["X-Total-Count"]) == (2, "3")
     whole = nas.get("/snapshots/history")
     assert part.json == whole[1:]
-    assert set(whole[0]) == {"event", "at", "system_id", "pool", "dataset", "name", "guid", "timestamp"}
+    assert set(whole[0]) == {"event", "at", "system_id", "pool", "dataset", "name", "guid", "identity", "timestamp"}
     client.call("GET", "/snapshots/history?days=0", status=422)
 
 
@@ -372,3 +384,4 @@ def test_statistics_count_what_is_there(client: Client, nas: Agent) -> None:
     week = client.get(f"/snapshots/statistics?days=5&system_id={nas.id}&dataset=tank")[0]
     assert (week["snapshots_per_day"], week["growth"]) == (0.4, 240)
     assert client.get("/snapshots/statistics?dataset=other") == []
+    assert client.call("GET", "/snapshots/statistics").headers["X-Total-Count"] == "1"

@@ -310,7 +310,7 @@ def test_states_one_per_group_dataset_and_system(small: Boxes) -> None:
     states = small.client.get("/sync/states")
     assert len(states) == len({state["id"] for state in states}) == 6
     backup = next(s for s in states if s["dataset"] == "vault/nas/a")
-    newest = {"name": "s2", "guid": str(guid_of("a2")), "timestamp": "2023-11-15T00:13:20Z"}
+    newest = {"name": "s2", "guid": str(guid_of("a2")), "identity": "guid", "timestamp": "2023-11-15T00:13:20Z"}
     assert backup == {
         "id": backup["id"],
         "sync_group_id": small.group,
