@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent_world import COPY, VIDEOS, World, make_host, make_world
+from tests.agent_world import AGENT, COPY, VIDEOS, World, make_host, make_world
 
 COLUMNS = (
     "name,type,guid,createtxg,creation,used,referenced,written,encryption,receive_resume_token,origin,"
@@ -282,3 +283,16 @@ def test_loop_does_what_is_new_when_it_is_due(world: World) -> None:
     agent.send_signal(signal.SIGTERM)
     assert agent.wait(timeout=30) == 0
     assert world.backup.guids(COPY) == world.nas.guids(VIDEOS)[:1]
+
+
+def test_the_example_shows_every_key(world: World) -> None:
+    agent = AGENT.read_text()
+    begin = agent.index("set_key() {")
+    known = set(re.findall(r"^        ([a-z_]+)\) ", agent[begin : agent.index("\n}", begin)], re.M))
+    example = (AGENT.parent / "agent.conf.example").read_text()
+    shown = re.findall(r"^#?([a-z_]+) =(.*)$", example, re.M)
+    assert {key for key, _ in shown} == known
+    for key, value in shown:
+        default = value.split("  ")[0].strip()
+        if default and key != "witness":
+            assert re.search(rf"\b{key}='?{re.escape(default)}[' \n]", agent), key
