@@ -136,6 +136,7 @@ def test_deletions_come_last() -> None:
         ("A: 2 3 B: 2 C: 2", {}, "A bookmark tank/data#2"),  # one is enough for both
         ("A: 2 3 4 B: 2 C: 3", {"window_open": False}, "A bookmark tank/data#2, A bookmark tank/data#3"),
         ("A: 2 3 B: 2", {"delete": "never"}, "nothing"),
+        ("A: 2 3 B: 2", {"directional": False, "hub": None}, "nothing"),
         ("A: 2 3 B: 2", {"paused_datasets": ("*",)}, "nothing"),
     ],
 )
