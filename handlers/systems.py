@@ -102,8 +102,8 @@ def _forget_work(view: Any, system_id: str) -> None:
 def report_heartbeat(request: Request, system_id: str, body: HeartbeatBody) -> Answer:
     """Note that the system is there, and say whether its inventory is still the one that was reported.
 
-    A digest that fits confirms the inventory. It is stale, even so, once it is older than full_report_s: what was
-    written, resume tokens and properties do not show in the digest.
+    A digest that fits confirms the inventory. It is stale, even so, once it is older than full_report_s, or when a
+    transfer has ended here since: what was written, resume tokens and properties do not show in the digest.
     """
     store = request.store
     system = store.read(REGISTRY).systems.get(system_id)
@@ -117,7 +117,7 @@ def report_heartbeat(request: Request, system_id: str, body: HeartbeatBody) -> A
             said["confirmed_at"] = request.now
         beats.put(msgspec.structs.replace(before, last_seen_at=request.now, **said))
     full_until = before.reported_at and before.reported_at + timedelta(seconds=request.config.full_report_s)
-    current = fits and full_until is not None and request.now < full_until
+    current = fits and full_until is not None and request.now < full_until and not _was_changed(store, before)
     groups = [group for group in sync_groups.all_groups(request) if group.has(system_id)]
     inventory = "current" if current else "stale"
     answer = {
@@ -132,6 +132,14 @@ def report_heartbeat(request: Request, system_id: str, body: HeartbeatBody) -> A
         "hostname": system.hostname,
     }
     return Answer(answer, headers={"X-Inventory": inventory})
+
+
+def _was_changed(store: Store, beat: Heartbeat) -> bool:
+    """Whether a step that changes this system, or tried to, ended after its last full report."""
+    work = store.read(LEASES)
+    ended = [credit.finished_at for credit in work.credits.find(target_system_id=beat.id)]
+    ended += [failure.failed_at for failure in work.failures.find(target_system_id=beat.id)]
+    return any(beat.reported_at is None or at > beat.reported_at for at in ended)
 
 
 def note_seen(request: Request) -> None:

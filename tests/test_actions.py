@@ -312,6 +312,19 @@ def test_what_arrived_stays_done(boxes: Boxes) -> None:
     start(boxes.nas, action, status=410)
 
 
+@pytest.mark.parametrize("exit_status", [0, 1])
+def test_a_target_reports_in_full_after_a_transfer_into_it_ended(boxes: Boxes, exit_status: int) -> None:
+    """What a failed receive left behind, a resume token or what it wrote, does not show in the digest."""
+    beat = f"/systems/{boxes.backup.id}/heartbeat"
+    digest = boxes.backup.report(listing("vault:", "vault/nas: 1 2"), COLUMNS)["digest"]
+    assert boxes.backup.call("POST", beat, {"inventory_digest": digest}).json["inventory"] == "current"
+    action = boxes.action("vault/nas")
+    finish(boxes.nas, action, start(boxes.nas, action).json["lease_token"], exit_status)
+    assert boxes.backup.call("POST", beat, {"inventory_digest": digest}).json["inventory"] == "stale"
+    boxes.backup.report(listing("vault:", "vault/nas: 1 2"), COLUMNS)
+    assert boxes.backup.call("POST", beat, {"inventory_digest": digest}).json["inventory"] == "current"
+
+
 def test_a_repeated_finish_changes_nothing(boxes: Boxes) -> None:
     action = boxes.action("vault/nas")
     token = start(boxes.nas, action).json["lease_token"]
