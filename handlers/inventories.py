@@ -230,9 +230,11 @@ def compare(
 
     A pool that is not in the report at all is not imported, rather than emptied: its datasets are kept, marked
     absent, and none of their snapshots counts as removed. A dataset that lost all of its snapshots, or more than
-    three and more than `guard_percent`, raises a guard.
+    three and more than `guard_percent`, raises a guard; one that was renamed (its own guid is there under a new
+    name) has lost nothing.
     """
     pools = {pool_of(name) for name in reported.datasets}
+    moved = {document.guid for name, document in reported.datasets.items() if document.guid and name not in before}
     result = Comparison(not_imported=sorted({pool_of(name) for name in before} - pools))
     for name, document in reported.datasets.items():
         old = before.get(name)
@@ -249,7 +251,10 @@ def compare(
             continue
         if pool_of(name) in pools:
             result.dropped.append(name)
-            _note_gone(result, name, list(old.snapshots), len(old.snapshots), now, guard_percent)
+            if old.guid in moved:
+                result.removed += len(old.snapshots)
+            else:
+                _note_gone(result, name, list(old.snapshots), len(old.snapshots), now, guard_percent)
         elif not old.absent:
             result.changed.append(msgspec.structs.replace(old, absent=True))
     return result

@@ -244,6 +244,14 @@ def test_a_dataset_that_is_gone_raises_the_guard_if_it_had_snapshots(nas: Agent)
     assert nas.report(listing("tank: 1"))["guarded"] == ["tank/a"]
 
 
+def test_a_dataset_that_was_renamed_has_lost_nothing(client: Client, nas: Agent) -> None:
+    both = listing("tank: 1") + listing("tank/a: 2 3")
+    nas.report(both)
+    said = nas.report(both.replace("tank/a", "tank/a.aside"))
+    assert (said["added"], said["removed"], said["guarded"]) == (2, 2, [])
+    assert all(entry["event"] == "appeared" for entry in client.get("/snapshots/history"))
+
+
 def test_the_share_that_may_go_is_a_setting(make_witness: Any) -> None:
     nas = client_of(make_witness(delete_guard_percent=90)).register("nas")
     nas.report(listing("1 2 3 4 5 6 7 8 9 10"))
