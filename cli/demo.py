@@ -173,9 +173,14 @@ def _on_nas(moment: datetime, now: datetime) -> Iterator[Dataset]:
             *_every(dataset, moment, HOUR, 24, "hourly-%Y-%m-%d_%H"),
         ]
         if dataset.path == "media/films":
-            start = int(now.timestamp()) // HOUR * HOUR - 5 * HOUR
-            shots += [Shot(*BEFORE, start + 60, 0), Shot(*AFTER, start + 2 * HOUR + 60, 640 * GB)]
+            before = _before_reels(now)
+            shots += [Shot(*BEFORE, before, 0), Shot(*AFTER, before + 2 * HOUR, 640 * GB)]
         yield replace(dataset, shots=tuple(sorted(shots, key=lambda shot: shot.creation))).until(moment.timestamp())
+
+
+def _before_reels(now: datetime) -> int:
+    """When the first of the two snapshots around the new films was made: the last that the backup box has."""
+    return int(now.timestamp()) // HOUR * HOUR - 5 * HOUR + 60
 
 
 def _every(dataset: Dataset, moment: datetime, period_s: int, count: int, name: str) -> Iterator[Shot]:
@@ -200,7 +205,7 @@ def _on_backup(moment: datetime, now: datetime) -> Iterator[Dataset]:
             case "media/series":
                 yield dataset.until(unix - 6 * HOUR)
             case "media/films":
-                yield replace(dataset.until(unix - 4 * HOUR), partial=BROKEN_OFF)
+                yield replace(dataset.until(_before_reels(now)), partial=BROKEN_OFF)
             case "documents":
                 before = dataset.until(unix - 3 * DAY)
                 edited = Shot("edited-here", _guid("edited"), int(unix - 2 * DAY), 4 * MB)
