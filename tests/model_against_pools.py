@@ -24,7 +24,7 @@ KINDS = {  # why zfs refuses: how it says so
     "cut": r"incomplete stream|failed to read from stream",
     "written to": r"has been modified",
     "no common base": r"does not\s+match incremental source",
-    "base not earlier": r"not (?:an )?earlier",
+    "base not earlier": r"not (?:an )?earlier|incremental source \(.*\) does not exist",
     "target exists": r"exists\s+must specify -F",
     "name taken": r"already exists|bookmark exists",
     "absent": r"does not exist|could not find|no such tag",

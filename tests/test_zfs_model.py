@@ -206,3 +206,120 @@ def test_a_listing_looks_like_zfs_list(nas: Pools) -> None:
     ]
     with pytest.raises(Refused, match="invalid property 'snapshots_changed'"):
         nas.listing(("name", "snapshots_changed"))
+
+
+def test_a_base_is_an_earlier_snapshot_of_the_same_dataset_also_when_nothing_changed(nas: Pools) -> None:
+    nas.snapshot("tank/docs", "day4")
+    nas.create("tank/other")
+    nas.receive("tank/other/copy", nas.send("tank/docs", "day3"))
+    for base, end in (("day4", "day3"), ("day3", "day3"), ("tank/other/copy@day3", "day4")):
+        with pytest.raises(Refused, match="not an earlier snapshot"):
+            nas.send("tank/docs", end, base)
+    nas.receive("tank/clone", nas.send("tank/docs", "day4", "day3"), origin="tank/docs@day3")
+    assert nas.send("tank/clone", "day4", "tank/docs@day2").parts[0].from_guid == nas.find("tank/docs@day2").guid
+
+
+def test_a_snapshot_that_is_there_already_is_read_past(nas: Pools, backup: Pools) -> None:
+    stream = nas.send("tank/docs", "day2", "day1")
+    backup.write("vault/docs", 1)
+    backup.receive("vault/docs", stream)
+    assert backup.guids("vault/docs") == nas.guids("tank/docs")[:2]
+    with pytest.raises(Refused, match="failed to read from stream"):
+        backup.receive("vault/docs", stream.cut(0), resumable=True)
+    assert backup.token("vault/docs") is None
+    nas.snapshot("tank/docs", "empty")
+    backup.receive("vault/whole", nas.send("tank/docs", "day3"))
+    backup.receive("vault/whole", nas.send("tank/docs", "empty", "day3"))
+    with pytest.raises(Refused, match="failed to read from stream"):
+        backup.receive("vault/whole", nas.send("tank/docs", "empty", "day3"))
+
+
+def test_intermediates_go_onto_an_origin_too(nas: Pools, backup: Pools) -> None:
+    stream = nas.send("tank/docs", "day3", "day1", intermediates=True)
+    backup.receive("vault/clone", stream, origin="vault/docs@day1")
+    assert backup.guids("vault/clone") == nas.guids("tank/docs")[1:]
+
+
+def test_snapshots_that_are_gone_do_not_save_the_others(nas: Pools) -> None:
+    nas.destroy_snapshots("tank/docs", ["day1", "day9"])
+    assert [snap.name for snap in nas.dataset("tank/docs").snapshots] == ["day2", "day3"]
+    with pytest.raises(Refused, match="could not find any snapshots"):
+        nas.destroy_snapshots("tank/docs", ["day1", "day9"])
+
+
+def test_a_full_stream_onto_an_origin_needs_no_common_past(nas: Pools, backup: Pools) -> None:
+    backup.receive("vault/clone", nas.send("tank/docs", "day3"), origin="vault/docs@day1")
+    assert backup.dataset("vault/clone").origin == "vault/docs@day1"
+    with pytest.raises(Refused, match="does not\nmatch incremental source"):
+        backup.receive("vault/other", nas.send("tank/docs", "day3", "day2"), origin="vault/docs@day1")
+
+
+def test_a_taken_name_is_noticed_before_a_base_that_is_lacking(nas: Pools, backup: Pools) -> None:
+    backup.snapshot("vault/docs", "day3")
+    backup.destroy_snapshots("vault/docs", ["day2"])
+    with pytest.raises(Refused, match="already exists"):
+        backup.receive("vault/docs", nas.send("tank/docs", "day3", "day2"))
+
+
+def test_what_a_broken_first_stream_left_is_no_dataset_yet(nas: Pools) -> None:
+    backup = Pools("backup")
+    backup.create("vault")
+    with pytest.raises(Refused, match="incomplete stream"):
+        backup.receive("vault/docs", nas.send("tank/docs", "day3").cut(1), resumable=True)
+    assert backup.written("vault/docs") > 0
+    with pytest.raises(Refused, match="dataset is busy"):
+        backup.snapshot("vault", "of-all", recursive=True)
+    with pytest.raises(Refused, match="must specify -F"):
+        backup.receive("vault/docs", nas.send("tank/docs", "day3"))
+
+
+def test_a_rollback_to_a_snapshot_with_an_intent_log_counts_as_written_but_not_as_modified(
+    nas: Pools, backup: Pools
+) -> None:
+    backup.write("vault/docs", 1, logged=True)
+    backup.snapshot("vault/docs", "mine")
+    nas.receive("tank/copy", backup.send("vault/docs", "mine"))
+    nas.write("tank/copy", 1)
+    nas.snapshot("tank/copy", "next")
+    backup.rollback("vault/docs", "mine")
+    assert backup.written("vault/docs") == 1024
+    backup.snapshot("vault/docs", "empty")
+    assert backup.written("vault/docs") == 0
+    assert backup.listing(("name", "written")).splitlines()[-1] == "vault/docs@empty\t1024"
+    backup.receive("vault/docs", nas.send("tank/copy", "next", "mine"))
+    assert backup.written("vault/docs") == 0
+    backup.rollback("vault/docs", "next")
+    assert backup.written("vault/docs") == 0
+
+
+def test_without_its_key_a_dataset_sends_nothing_and_has_no_new_children() -> None:
+    nas, backup = Pools("nas"), Pools("backup")
+    nas.create("tank")
+    nas.create("tank/secret", encryption="aes-256-gcm")
+    nas.create("tank/secret/kid")
+    nas.snapshot("tank/secret", "one")
+    nas.snapshot("tank/secret", "two")
+    with pytest.raises(Refused, match="outside of its encryption root"):
+        nas.rename("tank/secret/kid", "tank/kid")
+    nas.rename("tank/secret", "tank/moved")
+    backup.create("vault")
+    backup.receive("vault/secret", nas.send("tank/moved", "one", raw=True))
+    backup.receive("vault/secret", nas.send("tank/moved", "two", "one", raw=True))
+    with pytest.raises(Refused, match="key is not loaded"):
+        backup.create("vault/secret/kid")
+    with pytest.raises(Refused, match="key must be loaded"):
+        backup.send("vault/secret", "two", "one")
+    package = backup.send("vault/secret", "two", "one", intermediates=True)
+    nas.receive("tank/moved", package)  # zfs warns, and exits 0
+    assert package.parts == ()
+
+
+def test_a_name_may_be_renamed_to_itself(nas: Pools) -> None:
+    nas.rename("tank/docs", "tank/docs")
+    nas.rename_snapshot("tank/docs", "day1", "day1")
+    assert [snap.name for snap in nas.dataset("tank/docs").snapshots] == ["day1", "day2", "day3"]
+    nas.create("vault")
+    with pytest.raises(Refused, match="within same pool"):
+        nas.rename("tank/docs", "vault/none/docs")
+    with pytest.raises(Refused, match="cannot be a descendant"):
+        nas.rename("tank/docs", "tank/docs/kid")

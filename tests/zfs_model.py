@@ -163,9 +163,11 @@ class Pools(Contents):
             dataset.origin = moved.get(dataset.origin or "", dataset.origin)
 
     def destroy_snapshots(self, name: str, snaps: Sequence[str]) -> None:
-        """Destroy these snapshots of a dataset, or none of them."""
+        """Destroy those of these snapshots that there are, or, where something needs one, none of them."""
         dataset = self.dataset(name)
-        going = [dataset.snapshot(snap) for snap in snaps]
+        going = [snap for snap in dataset.snapshots if snap.name in snaps]
+        if not going:
+            raise Refused("could not find any snapshots to destroy; check snapshot names.")
         self._unclaimed(dataset, going, "destroy")
         dataset.snapshots = [snap for snap in dataset.snapshots if snap not in going]
 
@@ -324,9 +326,10 @@ class Pools(Contents):
 
         Raises Refused for each reason zfs has.
         """
-        kind = "new filesystem" if part.from_guid is None or origin else "incremental"
-        self._cannot = cannot = f"cannot receive {'resume' if stream.resumed else kind} stream: "
         target = self.datasets.get(name)
+        onto_origin = origin and not (stream.package and target)
+        kind = "new filesystem" if part.from_guid is None or onto_origin else "incremental"
+        self._cannot = cannot = f"cannot receive {'resume' if stream.resumed else kind} stream: "
         if stream.resumed:
             if not target or not target.partial:
                 raise Refused(f"{cannot}destination '{name}' has no partially received state")
@@ -353,7 +356,7 @@ class Pools(Contents):
             return False
         if all(snap.guid != part.to_guid for snap in target.snapshots):
             raise Refused(f"{self._cannot}destination '{target.name}@{name}' already exists")
-        if not part.complete:
+        if not part.complete or not part.blocks:  # of an empty increment, the end is read before that is noticed
             raise Refused("cannot receive: failed to read from stream")
         return True
 

@@ -94,12 +94,6 @@ class Dataset:
         """Whether it is nothing yet but the begin of a stream."""
         return self.partial is not None and not self.snapshots
 
-    def snapshot(self, name: str) -> Snapshot:
-        found = [snap for snap in self.snapshots if snap.name == name]
-        if not found:
-            raise Refused(f"could not find any snapshots to destroy; check snapshot names: {self.name}@{name}")
-        return found[0]
-
 
 def size(blocks: Iterable[Block]) -> int:
     """Bytes in these blocks."""
