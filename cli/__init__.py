@@ -23,7 +23,9 @@ def main(arguments: Sequence[str], open_witness: OpenWitness) -> int:
     """Run one command; its exit status: 0, 1 for what went wrong (3 from `status`), 2 for a wrong command line."""
     options = _parser().parse_args(arguments)
     try:
-        return int(options.run(options, open_witness))
+        status = int(options.run(options, open_witness))
+        sys.stdout.flush()  # here, where a reader that is gone is no error, and not as the program ends
+        return status
     except (ConfigError, StoreError, Busy, NotFound, AlreadyExists, Refused, Refusal) as error:
         print(f"zfs_sync: {error}", file=sys.stderr)
         return int(options.trouble)
