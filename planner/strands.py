@@ -27,7 +27,7 @@ def strands_of(scene: Scene, hold: Hold) -> list[Strand]:
     paths = {path for site in scene.sites for path in site.histories}
     done: dict[tuple[str, str], Outcome] = {}
     strands: list[Strand] = []
-    for path in sorted(paths, key=lambda path: path.split("/") if path else []):
+    for path in sorted(paths, key=lambda path: path.split("/")):
         course = course_of(scene, path)
         outcomes = tuple(_outcomes(scene, course, hold, done))
         done.update({(path, outcome.site.id): outcome for outcome in outcomes})
@@ -46,7 +46,7 @@ def _outcomes(
             yield _as_leader(course, site)
         else:
             outcome = consider(scene, course, site, hold(course.path, site), done)
-            if outcome.held is not None or outcome.lack.newer or outcome.lack.later:
+            if outcome.held is not None or outcome.lack.later:
                 yield outcome
 
 

@@ -90,8 +90,8 @@ def test_a_raw_stream_brings_its_encryption(raw: bool, encryption: str) -> None:
 
 
 def test_a_parent_is_an_empty_dataset() -> None:
-    found = after(member(""), step("create_parent", "tank/a"))
-    assert found["tank/a"].snapshots == ()
+    made = after(member(""), step("create_parent", "tank/a"))["tank/a"]
+    assert (made.snapshots, made.kind, made.readonly, made.mounted) == ((), "filesystem", True, False)
     kept = after(member("1"), step("create_parent"))
     assert guids(kept["tank/data"]) == ["1"], "one that is there stays as it is"
 
@@ -112,6 +112,21 @@ def test_a_bookmark_is_known() -> None:
     (end,) = snapshots("2")
     held = after(member("1 2"), step("bookmark", end=end, new_name="tank/data#keep"))["tank/data"]
     assert [(mark.name, mark.guid, mark.createtxg) for mark in held.bookmarks] == [("keep", "2", end.createtxg)]
+
+
+def test_a_bookmark_made_again_is_there_once() -> None:
+    (end,) = snapshots("2")
+    held = after(member("#9@keep #8@other 2"), step("bookmark", end=end, new_name="tank/data#keep"))["tank/data"]
+    assert [(mark.name, mark.guid) for mark in held.bookmarks] == [("other", "8"), ("keep", "2")]
+
+
+def test_encryption_is_unknown_where_its_source_or_parent_is() -> None:
+    sent = {"raw": True, "source_dataset": "tank/data", "delivers": snapshots("1")}
+    source = member_with("A", "", {"other": "1"}, encryption=CIPHER)
+    for known in ((), (source,)):
+        assert after(member(""), step("create", source="A", **sent), others=known)["tank/data"].encryption is None
+    alone = replace(member(""), replicas={})
+    assert after(alone, step("create", delivers=snapshots("1")))["tank/data"].encryption is None
 
 
 def test_children_and_clones_follow_a_renamed_dataset() -> None:

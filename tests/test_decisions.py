@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from planner import plan_group
+from planner.decisions import Errand
 from planner.model import Credit, Decision, Failure, Lease, Member, Plan, Policy, Step, Work
+from planner.sites import scene_of
 from tests.conflict_world import Hosts, a_host, diverged, kept, members_of, obey, unrelated
 from tests.zfs_model import Pools
 
@@ -127,6 +129,23 @@ def test_who_has_no_part_in_a_conflict_goes_on() -> None:
     decision = decided(hosts)
     assert [loser.system_id for loser in decision.losers] == ["B"]
     assert story(plan(hosts, Work(decisions=(decision,))))[-1] == "sync C data"
+
+
+def test_other_datasets_go_on() -> None:
+    hosts, decision = hub_wins()
+    for name in ("pool/root/database", "pool/root/other"):
+        hosts["A"].create(name)
+        hosts["A"].snapshot(name, "1")
+    told = story(plan(hosts, Work(decisions=(decision,)), replace(HUB, include=("*/**",))))
+    assert [line for line in told if line.startswith("create")] == ["create B database", "create B other"]
+
+
+def test_a_decision_about_the_root_holds_up_all_below_it() -> None:
+    hosts, decision = hub_wins()
+    scene = scene_of(HUB, members_of(hosts), NO_WORK, NOW)
+    errand = Errand(replace(decision, path=""), (), (), binding=True, replaces_hub=False)
+    held = [(path, site.id) for path in ("", "data", "data/kid") for site in scene.sites if errand.holds_up(path, site)]
+    assert held == [("", "B"), ("data", "B"), ("data/kid", "B")]
 
 
 def test_while_the_hub_is_replaced_all_wait() -> None:

@@ -74,6 +74,29 @@ def test_a_member_that_never_reported_is_named() -> None:
     assert [(skip.path, skip.dataset, skip.target) for skip in made.skips] == [("", "tank", "B")]
 
 
+def test_a_member_with_nothing_to_do_is_named_when_it_takes_no_part() -> None:
+    hub, replica = members_of("A: () B:")
+    unplugged = replace(replica, replicas={})
+    made = plan_group(hub_policy(), [hub, unplugged], NO_WORK, NOW)
+    assert reasons(made, "B") == "the pool tank of hostB is not in its inventory: it is not imported, or not there yet"
+    rootless = replace(replica, root=None)
+    assert plan_group(hub_policy(), [hub, rootless], NO_WORK, NOW).skips == ()
+    policy = hub_policy(paused_systems=frozenset("B"))
+    for paused in (replica, rootless):
+        assert reasons(plan_group(policy, [hub, paused], NO_WORK, NOW), "B") == "hostB is paused in this group"
+    stale = replace(rootless, reported_at=0.0, confirmed_at=None)
+    assert "is stale" in reasons(plan_group(hub_policy(), [hub, stale], NO_WORK, NOW), "B")
+
+
+def test_each_member_is_named_for_its_own_absence() -> None:
+    made = plan("A-: none B-: 1 C: 1 D: ()")
+    for system_id, host in (("B", "hostB"), ("C", "hostA")):
+        assert f"the inventory of {host} is stale" in reasons(made, system_id)
+    assert reasons(made, "D") == ""
+    (cell,) = [cell for cell in plan("A-: 1 B: 1").cells if cell.is_source]
+    assert "the inventory of hostA is stale" in cell.why
+
+
 def test_a_pool_that_is_not_imported_orphans_nothing() -> None:
     hub, replica = members_of("A: 1 2 B: 1")
     unplugged = replace(hub, replicas={})
