@@ -116,12 +116,21 @@ def _gunicorn_options(settings: config.Config, descriptor: int) -> dict[str, Any
         "keepalive": 30,
         "loglevel": "warning",
         "control_socket_disable": True,
+        "post_worker_init": _leave_ctrl_c_to_the_master,
     }
     if Path("/dev/shm").is_dir():  # noqa: S108  # gunicorn's heartbeat file: a disk would make it block
         options["worker_tmp_dir"] = "/dev/shm"  # noqa: S108
     if settings.tls_cert:
         options |= {"certfile": str(settings.tls_cert), "keyfile": str(settings.tls_key)}
     return options
+
+
+def _leave_ctrl_c_to_the_master(worker: Any) -> None:
+    """A terminal sends Ctrl-C to every process, and the master then ends the workers with SIGQUIT.
+
+    gunicorn handles both alike: the second one, coming while the first is handled, waits for its own lock for ever.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def set_up_logging(settings: config.Config) -> None:

@@ -123,11 +123,25 @@ def test_no_key_is_seen_in_ps_and_none_is_logged(folder: Path) -> None:
         assert secret not in server.said + server.err.read_text()
 
 
+def wait_until_all_listen(server: Any) -> None:
+    """A worker that has started leaves Ctrl-C to the master: it ignores SIGINT."""
+    for _ in range(200):
+        masks = [
+            int(re.findall(r"SigIgn:\s+(\w+)", Path(f"/proc/{pid}/status").read_text())[0], 16)
+            for pid in server.workers()
+        ]
+        if len(masks) == 2 and all(mask & 1 << signal.SIGINT - 1 for mask in masks):
+            return
+        time.sleep(0.05)
+    raise AssertionError("not all workers have started")
+
+
 @pytest.mark.parametrize(("signum", "group"), [(signal.SIGTERM, False), (signal.SIGINT, True)])
 def test_a_signal_ends_it_cleanly_even_with_an_open_connection(folder: Path, signum: int, group: bool) -> None:
     with serving(folder) as server, socket.create_connection(("127.0.0.1", int(server.address.split(":")[2]))) as held:
         held.sendall(b"GET /health HTTP/1.1\r\nHost: witness\r\n\r\n")
         assert held.recv(15) == b"HTTP/1.1 200 OK"
+        wait_until_all_listen(server)
         assert server.end(signum, group=group) == 0
         assert "Traceback" not in server.err.read_text()
         assert [line for line in server.err.read_text().splitlines() if " INFO " not in line] == []
