@@ -13,9 +13,9 @@ import msgspec
 import pytest
 
 import config
-from config import Config, ConfigError, GroupOptions, GroupSettings, MemberSettings, load
+from config import Config, ConfigError, GroupOptions, GroupSettings, MemberSettings, kinds, load
 
-SHIPPED = Path(config.__file__).with_name("zfs_sync.yaml")
+SHIPPED = Path(config.__file__).parent.with_name("zfs_sync.yaml")
 SECRET = "s3cret-s3cret-s3cret"
 
 MEDIA = """\
@@ -404,21 +404,21 @@ def test_a_file_that_is_not_utf8() -> None:
 @pytest.mark.parametrize(
     ("kind", "good"),
     [
-        (config.DatasetGlob, ["**", "media/**", "my photos/*-old", "a.b:c_d-e?"]),
-        (config.SnapshotGlob, ["*", "daily-*", "20??-01-01"]),
-        (config.DatasetName, ["tank", "pool1/replica", "tank/my data"]),
-        (config.Hostname, ["nas", "nas.lan", "a_b-1", "7"]),
-        (config.GroupName, ["media", "Fotos für Oma"]),
-        (config.PropertyName, ["compression", "com.example:tier"]),
-        (config.PropertyValue, ["lz4", "/mnt/a b", "-"]),
-        (config.Window, ["22:00-06:00", "00:00-23:59"]),
-        (config.ApiPrefix, ["/api/v1", "/zfs"]),
-        (config.ChosenKey, [f"admin.{SECRET}"]),
-        (config.Rate, ["10/minute", "20/hour", "3/5 minutes", "100/day"]),
-        (config.Origin, ["*", "https://nas.example:8443"]),
-        (config.WebAddress, ["https://ping.example/uuid?x=1"]),
-        (config.NotifyAddress, ["ntfy://topic", "mailtos://user:pass@example.org"]),
-        (config.StoreAddress, ["postgresql://user:pass@host/db", "postgres://host/db"]),
+        (kinds.DatasetGlob, ["**", "media/**", "my photos/*-old", "a.b:c_d-e?"]),
+        (kinds.SnapshotGlob, ["*", "daily-*", "20??-01-01"]),
+        (kinds.DatasetName, ["tank", "pool1/replica", "tank/my data"]),
+        (kinds.Hostname, ["nas", "nas.lan", "a_b-1", "7"]),
+        (kinds.GroupName, ["media", "Fotos für Oma"]),
+        (kinds.PropertyName, ["compression", "com.example:tier"]),
+        (kinds.PropertyValue, ["lz4", "/mnt/a b", "-"]),
+        (kinds.Window, ["22:00-06:00", "00:00-23:59"]),
+        (kinds.ApiPrefix, ["/api/v1", "/zfs"]),
+        (kinds.ChosenKey, [f"admin.{SECRET}"]),
+        (kinds.Rate, ["10/minute", "20/hour", "3/5 minutes", "100/day"]),
+        (kinds.Origin, ["*", "https://nas.example:8443"]),
+        (kinds.WebAddress, ["https://ping.example/uuid?x=1"]),
+        (kinds.NotifyAddress, ["ntfy://topic", "mailtos://user:pass@example.org"]),
+        (kinds.StoreAddress, ["postgresql://user:pass@host/db", "postgres://host/db"]),
     ],
 )
 def test_texts_fit_as_a_whole(kind: Any, good: list[str]) -> None:
@@ -431,7 +431,7 @@ def test_texts_fit_as_a_whole(kind: Any, good: list[str]) -> None:
 
 @pytest.mark.parametrize("rate", ["10/minute", "20/hour", "3/5 minutes", "100/day", "1/second", "7/2 hours"])
 def test_rates_are_understood_by_limits(rate: str) -> None:
-    assert msgspec.convert(rate, config.Rate) == rate
+    assert msgspec.convert(rate, kinds.Rate) == rate
     assert limits.parse(rate).amount == int(rate.split("/")[0])
 
 
