@@ -3,22 +3,23 @@
 import argparse
 import sys
 
-from cli.terminal import OpenWitness, Refusal, ago, console, open_here, print_json, table
-from handlers import local
+from cli.terminal import OpenWitness, Refusal, console, open_here, print_json, table
+from handlers import keys
 from handlers.local import ask, system_named
 from handlers.request import Request
+from handlers.words import ago
 from store import NotFound
 
 
 def list_keys(options: argparse.Namespace, open_witness: OpenWitness) -> int:
     """Show every key without its secret."""
     request = open_here(options, open_witness)
-    keys = local.list_keys(request)
+    listed = keys.list_keys(request)
     if options.json:
-        print_json(keys)
+        print_json(listed)
         return 0
     made = table("id", "role", "system", "made", "ends", "label")
-    for key in keys:
+    for key in listed:
         ends = key["expires_at"]
         made.add_row(
             key["id"],
@@ -38,7 +39,7 @@ def create_key(options: argparse.Namespace, open_witness: OpenWitness) -> int:
         raise Refusal("an agent's key is for one system (--system HOST); the other roles have none")
     request = open_here(options, open_witness)
     system_id = system_named(request, options.system) if options.system else None
-    return _print_key(local.create_key(request, options.role, system_id, options.label))
+    return _print_key(keys.create_key(request, options.role, system_id, options.label))
 
 
 def rotate_key(options: argparse.Namespace, open_witness: OpenWitness) -> int:
@@ -47,7 +48,7 @@ def rotate_key(options: argparse.Namespace, open_witness: OpenWitness) -> int:
         raise Refusal("--grace: expected seconds, 0 or more")
     request = open_here(options, open_witness)
     if _is_key(request, options.key):
-        return _print_key(local.rotate_key(request, options.key, options.grace))
+        return _print_key(keys.rotate_key(request, options.key, options.grace))
     query = {} if options.grace is None else {"grace_s": options.grace}
     return _print_key(ask(request, "rotate_api_key", query, system_id=_system(request, options.key))["api_key"])
 
@@ -56,7 +57,7 @@ def revoke_key(options: argparse.Namespace, open_witness: OpenWitness) -> int:
     """Make a key, or all that a system has, worthless at once."""
     request = open_here(options, open_witness)
     if _is_key(request, options.key):
-        local.revoke_key(request, options.key)
+        keys.revoke_key(request, options.key)
     else:
         ask(request, "revoke_api_key", system_id=_system(request, options.key))
     print(f"revoked: {options.key}", file=sys.stderr)
@@ -64,7 +65,7 @@ def revoke_key(options: argparse.Namespace, open_witness: OpenWitness) -> int:
 
 
 def _is_key(request: Request, name: str) -> bool:
-    return any(key["id"] == name for key in local.list_keys(request))
+    return any(key["id"] == name for key in keys.list_keys(request))
 
 
 def _system(request: Request, name: str) -> str:

@@ -20,7 +20,8 @@ import config
 from cli.serve import address_of, end_quietly, listen, run_gunicorn
 from cli.terminal import OpenWitness
 from cli.views import groups_named, print_status
-from handlers.local import ask, create_key, request_here
+from handlers.keys import create_key
+from handlers.local import ask, request_here
 from handlers.request import Caller, Witness
 from handlers.routes import make_app
 

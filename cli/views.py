@@ -5,9 +5,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from cli.terminal import OpenWitness, Refusal, ago, console, open_here, print_json, size, span, table
+from cli.terminal import OpenWitness, Refusal, console, open_here, print_json, table
 from handlers.local import ask, request_here, system_named
 from handlers.request import Request
+from handlers.words import ago, size, span
 
 Json = dict[str, Any]
 

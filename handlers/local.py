@@ -4,19 +4,17 @@ import getpass
 import os
 import uuid
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from handlers.auth import CONFIGURED, ensure_first_keys, make_key
-from handlers.errors import Conflicting
-from handlers.events import record
+from handlers.auth import ensure_first_keys
 from handlers.request import Answer, Caller, Request, Witness
 from handlers.routes import ENDPOINTS
 from handlers.wire import encode_json
 from store import REGISTRY, NotFound
-from store.documents import Key, Role
+from store.documents import Role
 
 BY_NAME = {endpoint.name: endpoint for endpoint in ENDPOINTS}
 
@@ -73,76 +71,9 @@ def ask(request: Request, endpoint_name: str, query: Any = None, body: Any = Non
     return msgspec.json.decode(answer.body if isinstance(answer.body, bytes) else encode_json(answer.body))
 
 
-# --- keys ----------------------------------------------------------------------------------------
-
-
 def first_keys(witness: Witness) -> Mapping[Role, str]:
     """Make sure that an admin and an enroll key exist; the new ones' texts, to be shown once."""
     return ensure_first_keys(witness.store, witness.config, datetime.now(UTC))
-
-
-def list_keys(request: Request) -> list[dict[str, Any]]:
-    """Every key without its secret, by role and age."""
-    registry = request.store.read(REGISTRY)
-    hostnames = {system.id: system.hostname for system in registry.systems.all()}
-    return [
-        {
-            "id": key.id,
-            "role": key.role,
-            "hostname": hostnames.get(key.system_id or ""),
-            "label": key.label,
-            "created_at": key.created_at,
-            "expires_at": key.expires_at,
-        }
-        for key in sorted(registry.keys.all(), key=lambda key: (key.role, key.created_at))
-    ]
-
-
-def create_key(request: Request, role: Role, system_id: str | None = None, label: str = "") -> str:
-    """Make a further key; its text, to be shown once. An agent's is bound to its system."""
-    assert (role == "agent") == (system_id is not None)
-    length = request.config.api_key_length
-    made, text = make_key(request.store, role, request.now, length=length, system_id=system_id)
-    key = msgspec.structs.replace(made, label=label)
-    with request.store.transaction(REGISTRY) as tx:
-        if system_id is not None:
-            tx[REGISTRY].systems.get(system_id)
-        tx[REGISTRY].keys.put(key)
-    record(request, "key.created", subject=key.id, system_id=system_id, role_given=role)
-    return text
-
-
-def rotate_key(request: Request, key_id: str, grace_s: int | None = None) -> str:
-    """Make a key like this one, which stays valid for the grace period; the new one's text, to be shown once."""
-    config = request.config
-    with request.store.transaction(REGISTRY) as tx:
-        keys = tx[REGISTRY].keys
-        old = _changeable(keys.get(key_id))
-        made, text = make_key(
-            request.store, old.role, request.now, length=config.api_key_length, system_id=old.system_id
-        )
-        end = request.now + timedelta(seconds=config.key_grace_s if grace_s is None else grace_s)
-        if end <= request.now:
-            keys.remove(old.id)
-        else:
-            keys.put(msgspec.structs.replace(old, expires_at=min(filter(None, (old.expires_at, end)))))
-        keys.put(msgspec.structs.replace(made, label=old.label))
-    record(request, "key.rotated", subject=key_id, system_id=old.system_id, key=made.id)
-    return text
-
-
-def revoke_key(request: Request, key_id: str) -> None:
-    """Make a key worthless at once. Raises NotFound."""
-    with request.store.transaction(REGISTRY) as tx:
-        old = _changeable(tx[REGISTRY].keys.get(key_id))
-        tx[REGISTRY].keys.remove(key_id)
-    record(request, "key.revoked", subject=key_id, system_id=old.system_id)
-
-
-def _changeable(key: Key) -> Key:
-    if key.label == CONFIGURED:
-        raise Conflicting(f"the key '{key.id}' is set by {key.role}_key in the configuration: change it there")
-    return key
 
 
 def system_named(request: Request, name: str) -> str:

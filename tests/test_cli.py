@@ -18,10 +18,11 @@ from webtest import TestApp
 import cli
 import config
 from cli.demo import SETTINGS, fill
-from cli.terminal import ago, size, span
-from handlers.local import ask, create_key, request_here, user_name
+from handlers.keys import create_key
+from handlers.local import ask, request_here, user_name
 from handlers.request import Witness
 from handlers.routes import make_app
+from handlers.words import ago, size, span
 from store import REGISTRY
 from tests.lab import CHECKOUT
 from tests.witness import ADMIN, ENROLL, Client
