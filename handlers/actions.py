@@ -19,7 +19,7 @@ from handlers.sync_groups import all_groups, visible_groups
 from handlers.systems import note_seen
 from planner.model import Step
 from store import LEASES, group_records
-from store.documents import Credit, Failure, Lease
+from store.documents import Credit, Failure, Lease, Total
 
 TRANSFERS = frozenset({"create", "sync", "resume"})
 LOG_TAIL_CHARACTERS = 4000
@@ -224,6 +224,8 @@ def finish_action(request: Request, action_id: str, exit_status: str) -> dict[st
             ended = _ended(request, view, lease, int(exit_status))
             view.leases.remove(action_id)
             _tell(request, lease, ended)
+            if lease.action["action_type"] in TRANSFERS:
+                _add_to_total(view.totals, lease, ended)
             if records and isinstance(ended, Credit) and lease.action["action_type"] in TRANSFERS:
                 note_sync(request, tx[records[0]].states, lease.group_id, lease.target_system_id, lease.target_dataset)
     if isinstance(ended, Failure) and ended.exit_status == 0:
@@ -322,6 +324,24 @@ def _fail(request: Request, view: Any, lease: Lease, status: int, message: str) 
             view.failures.remove(old.id)
     view.failures.put(failure)
     return failure
+
+
+def _add_to_total(totals: Any, lease: Lease, ended: Credit | Failure) -> None:
+    """Count a transfer that ended. Of one that ended well all has arrived, whenever its progress was last told."""
+    total_id = f"{lease.group_id} {lease.target_system_id}"
+    before = (
+        totals.get(total_id)
+        if total_id in totals
+        else Total(id=total_id, group_id=lease.group_id, target_system_id=lease.target_system_id)
+    )
+    told = lease.bytes_done or 0
+    well = isinstance(ended, Credit)
+    size = max(told, lease.bytes_total or lease.action["estimated_size"] or 0) if well else told
+    totals.put(
+        msgspec.structs.replace(
+            before, bytes_done=before.bytes_done + size, done=before.done + well, failed=before.failed + (not well)
+        )
+    )
 
 
 def _log_tail(request: Request) -> str:

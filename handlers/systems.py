@@ -94,7 +94,7 @@ def _forget_work(view: Any, system_id: str) -> None:
     for lease in view.leases.all():
         if system_id in (lease.executor_system_id, lease.source_system_id, lease.target_system_id):
             view.leases.remove(lease.id)
-    for table in (view.credits, view.failures):
+    for table in (view.credits, view.failures, view.totals):
         for each in table.find(target_system_id=system_id):
             table.remove(each.id)
 

@@ -6,6 +6,7 @@ Readers take no lock; writers take one per file. All that other packages import 
 
 from store.errors import AlreadyExists, Busy, NotFound, StoreError, StoreFull
 from store.shards import (
+    ALERTS,
     LEASES,
     REGISTRY,
     Shard,
@@ -20,6 +21,7 @@ from store.store import Store, Transaction
 from store.tables import Table
 
 __all__ = [
+    "ALERTS",
     "LEASES",
     "REGISTRY",
     "AlreadyExists",

@@ -58,6 +58,7 @@ class Heartbeat(Struct, kw_only=True, frozen=True):
     reported_at: datetime | None = None  # when the last full report came, also one that said nothing new
     agent_version: str | None = None
     zfs_version: str | None = None
+    clock_ahead_s: int | None = None  # the system's clock against ours, by its last heartbeat's Date header
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
@@ -196,6 +197,17 @@ class Failure(Struct, kw_only=True, frozen=True):
     executor_system_id: str = ""  # whose attempt it was
 
 
+class Total(Struct, kw_only=True, frozen=True):
+    """What was transferred into one system in one sync group, since the store was made."""
+
+    id: str  # "<group's id> <target system's id>"
+    group_id: str
+    target_system_id: str
+    bytes_done: int = 0  # of transfers that ended well or badly, as far as their agents told
+    done: int = 0
+    failed: int = 0
+
+
 class SyncState(Struct, kw_only=True, frozen=True):
     """When a dataset on a system was last checked and last brought up to date."""
 
@@ -237,6 +249,45 @@ class GoneRow(Struct, kw_only=True, frozen=True):
     dataset: str
     at: datetime
     rows: list[SnapshotRow]
+
+
+class Alert(Struct, kw_only=True, frozen=True):
+    """Something that somebody should know: waiting out its grace, in force, or over and still to be told."""
+
+    id: str  # what it is about: the same trouble, the same id
+    kind: str
+    severity: str  # warning or critical
+    text: str
+    group_id: str | None = None
+    system_id: str | None = None
+    dataset: str | None = None  # its path in the group, or the full name on the system
+    since: datetime  # when it was first found
+    raised_at: datetime | None = None  # None: it has not lasted long enough yet
+    recovered_at: datetime | None = None
+    told: bool = False  # that it was raised
+
+
+class Message(Struct, kw_only=True, frozen=True):
+    """A message that is still to be delivered over one channel."""
+
+    id: str
+    channel: str
+    body: dict[str, Any]
+    made_at: datetime
+    attempts: int = 0
+    next_at: datetime
+    error: str = ""  # of the last attempt
+
+
+class Tick(Struct, kw_only=True, frozen=True):
+    """When some process last looked at what is late. The table has one document, `last`."""
+
+    id: str  # "last"
+    started_at: datetime
+    by: str  # which process of which machine
+    looked_at: datetime | None = None  # the moment as of which the alerts are
+    digest_on: str | None = None  # the day of the last digest
+    tidied_on: str | None = None  # the day when old events and history were last dropped
 
 
 class Event(Struct, kw_only=True, frozen=True):

@@ -46,6 +46,9 @@ class Engine(Protocol):
     def place(self, name: str) -> str:
         """Where a shard is, in words for an error message."""
 
+    def size_bytes(self) -> int:
+        """How much room the shards take."""
+
     def sweep(self) -> None:
         """Remove what writers that were killed left behind. Called once, at the start."""
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Generic, TypeVar, get_args
 
 from store.codec import NEVER_WRITTEN, Meta, next_meta
 from store.documents import (
+    Alert,
     Credit,
     DatasetDoc,
     Decision,
@@ -17,11 +18,14 @@ from store.documents import (
     Heartbeat,
     Key,
     Lease,
+    Message,
     PlanStamp,
     Report,
     Summary,
     SyncState,
     System,
+    Tick,
+    Total,
 )
 from store.errors import NotFound
 from store.tables import Content, RawContent, Table, TinyContent
@@ -42,12 +46,16 @@ NOUNS: dict[type, str] = {
     Decision: "conflict",
     PlanStamp: "plan",
     GoneRow: "history entry",
+    Total: "total",
+    Alert: "alert",
+    Message: "message",
+    Tick: "tick",
     Event: "event",
 }
 
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 _NAME = re.compile(
-    rf"registry|leases|(heartbeats|inventories|groups|events)/{_ID.pattern}|history/{_ID.pattern}/{_ID.pattern}"
+    rf"registry|leases|alerts|(heartbeats|inventories|groups|events)/{_ID.pattern}|history/{_ID.pattern}/{_ID.pattern}"
 )
 
 
@@ -124,6 +132,7 @@ class Leases(View):
     leases: Table[Lease]
     credits: Table[Credit]
     failures: Table[Failure]
+    totals: Table[Total]
 
 
 class Heartbeats(View):
@@ -156,6 +165,14 @@ class History(View):
     gone: Table[GoneRow]
 
 
+class Alerts(View):
+    """What somebody should know, and what is still to be told."""
+
+    alerts: Table[Alert]
+    messages: Table[Message]
+    ticks: Table[Tick]
+
+
 class Events(View):
     """A piece of the audit trail."""
 
@@ -170,6 +187,7 @@ KINDS: dict[str, type[View]] = {
     "inventories": Inventory,
     "groups": GroupRecords,
     "history": History,
+    "alerts": Alerts,
     "events": Events,
 }
 
@@ -216,6 +234,7 @@ def shard_named(name: str) -> Shard[View]:
 
 REGISTRY = Shard("registry", Registry)
 LEASES = Shard("leases", Leases)
+ALERTS = Shard("alerts", Alerts)
 
 
 def heartbeat_of(system_id: str) -> Shard[Heartbeats]:

@@ -4,9 +4,10 @@ import hashlib
 import os
 import re
 import secrets
+import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Lock, local
@@ -46,6 +47,7 @@ class Store:
         self._lock_timeout_s = lock_timeout_s
         self._cache = _Cache(CACHE_BYTES)
         self._thread = local()
+        self.on_lock: Callable[[float, bool], None] | None = None  # told of each wait in seconds, and if it was enough
         engine.sweep()
         migrate(engine, lock_timeout_s)
         self.secret = _secret(engine, secret, lock_timeout_s)
@@ -125,6 +127,10 @@ class Store:
         self.read(REGISTRY)
         self._engine.check()
 
+    def size_bytes(self) -> int:
+        """How much room everything takes."""
+        return self._engine.size_bytes()
+
     def _segment_to_fill(self, day: str) -> Shard[Events]:
         of_day = [shard for shard in self.event_segments() if shard.name.startswith(f"events/{day}-")]
         if not of_day:
@@ -191,12 +197,24 @@ class Store:
         assert ordered, "a transaction names its shards"
         assert not held or held[-1].order < ordered[0].order, f"{ordered[0].name} can't be locked after {held[-1].name}"
         locks = list(dict.fromkeys(shard.lock for shard in ordered))
-        with self._engine.locked(locks, self._lock_timeout_s if timeout_s is None else timeout_s):
+        with ExitStack() as stack:
+            self._wait_for(stack, locks, self._lock_timeout_s if timeout_s is None else timeout_s)
             held.extend(ordered)
             try:
                 yield
             finally:
                 del held[-len(ordered) :]
+
+    def _wait_for(self, stack: ExitStack, locks: Sequence[str], timeout_s: float) -> None:
+        """Take locks that `stack` gives back, and tell how long that took."""
+        started = time.perf_counter()
+        free = False
+        try:
+            stack.enter_context(self._engine.locked(locks, timeout_s))
+            free = True
+        finally:
+            if self.on_lock is not None:
+                self.on_lock(time.perf_counter() - started, free)
 
     @contextmanager
     def _changes(self, shards: Sequence[Shard[View]]) -> Iterator["Transaction"]:

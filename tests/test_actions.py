@@ -384,6 +384,22 @@ def test_a_failure_is_recorded_and_backs_off_twice_as_long_each_time(boxes: Boxe
     assert boxes.client.witness.store.read(LEASES).failures.ids() == []
 
 
+def test_what_was_transferred_is_added_up(boxes: Boxes) -> None:
+    assert boxes.client.witness.store.read(LEASES).totals.all() == []
+    into, other = boxes.action("vault/nas"), boxes.action("vault/nas/a")
+    token = start(boxes.nas, into).json["lease_token"]
+    progress(boxes.nas, into, token, {"bytes_done": 5, "bytes_total": 900})
+    finish(boxes.nas, into, token, 1)
+    for _ in range(2):  # the second is a repetition
+        finish(boxes.nas, into, token, 1)
+    token = start(boxes.nas, other).json["lease_token"]
+    progress(boxes.nas, other, token, {"bytes_done": 60, "bytes_total": 100})
+    finish(boxes.nas, other, token)
+    (total,) = boxes.client.witness.store.read(LEASES).totals.all()
+    assert (total.group_id, total.target_system_id) == (boxes.group, boxes.backup.id)
+    assert (total.bytes_done, total.done, total.failed) == (105, 1, 1)
+
+
 def test_the_logs_tail_is_kept_and_can_be_shown(boxes: Boxes) -> None:
     action = boxes.action("vault/nas")
     token = start(boxes.nas, action).json["lease_token"]

@@ -10,9 +10,11 @@ import msgspec
 import pytest
 
 from store import (
+    ALERTS,
     LEASES,
     REGISTRY,
     AlreadyExists,
+    Busy,
     NotFound,
     Shard,
     Store,
@@ -322,10 +324,33 @@ def test_every_kind_of_shard_has_its_place_in_the_order() -> None:
         inventory_of("a"),
         group_records("a"),
         history_of("a", "2026-01-01"),
+        ALERTS,
         events_of("2026-01-01-0001"),
     ]
     assert sorted(shards, key=lambda shard: shard.order) == shards
     assert all(dataclasses.is_dataclass(shard) for shard in shards)
+
+
+def test_it_is_told_of_each_wait_for_locks(store: Store, folder: Path) -> None:
+    told: list[tuple[bool, bool]] = []
+    store.on_lock = lambda wait_s, free: told.append((wait_s >= 0.02, free))
+    put_systems(store, "a")
+    with (
+        Store.open(folder).transaction(REGISTRY),
+        pytest.raises(Busy),
+        store.transaction(REGISTRY, lock_timeout_s=0.02),
+    ):
+        raise RuntimeError("not reached")
+    assert told[0][1] is True
+    assert told[1:] == [(True, False)]
+
+
+def test_its_size_grows_with_what_is_kept(store: Store) -> None:
+    put_systems(store, "a")
+    before = store.size_bytes()
+    with store.transaction(NAS) as tx:
+        tx[NAS].datasets.put(dataset("tank", snapshots=100))
+    assert store.size_bytes() - before > 5000
 
 
 # --- history and the audit trail -----------------------------------------------------------------
