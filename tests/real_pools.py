@@ -215,21 +215,25 @@ def pairs(properties: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     return tuple(word for name, value in properties for word in ("-o", f"{name}={value}"))
 
 
-def open_volume(name: str, timeout_s: float = 20) -> FileIO:
-    """A volume's device, open for writing. It appears some time after the volume."""
+def open_volume(name: str, mode: str = "r+b", timeout_s: float = 20) -> FileIO:
+    """The device of a volume, or of its snapshot (if snapdev=visible). It appears some time after the volume."""
     until = time.monotonic() + timeout_s
     while time.monotonic() < until:
         for path in Path("/dev").glob("zd[0-9]*"):
-            if re.fullmatch(r"zd\d+", path.name):
-                device = path.open("r+b", buffering=0)
-                answer = bytearray(256)
-                try:
-                    fcntl.ioctl(device, BLKZNAME, answer)
-                except OSError:
-                    device.close()
-                    continue
-                if bytes(answer).partition(b"\0")[0].decode() == name:
-                    return device
-                device.close()
+            if re.fullmatch(r"zd\d+", path.name) and _volume_at(path) == name:
+                device = path.open(mode, buffering=0)
+                assert isinstance(device, FileIO)
+                return device
         time.sleep(0.1)
     raise TimeoutError(f"no device for {name}")
+
+
+def _volume_at(path: Path) -> str:
+    """The volume behind a device, or "" if it is gone by now."""
+    answer = bytearray(256)
+    try:
+        with path.open("rb", buffering=0) as device:
+            fcntl.ioctl(device, BLKZNAME, answer)
+    except OSError:
+        return ""
+    return bytes(answer).partition(b"\0")[0].decode()
