@@ -2,11 +2,12 @@
 
 import secrets
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
-from handlers.bodies import ProgressBody
+from handlers import plan_answers as a
+from handlers.bodies import ExitStatus, FinishHeaders, LeaseHeaders, ProgressBody
 from handlers.conflicts import adopt_automatic
 from handlers.errors import Conflicting, Forbidden, Gone, Invalid
 from handlers.events import record
@@ -30,7 +31,7 @@ FORGET_FAILURE_AFTER = timedelta(days=7)
 # --- start ---------------------------------------------------------------------------------------
 
 
-def start_action(request: Request, action_id: str) -> Answer:
+def start_action(request: Request, action_id: str) -> Answer[a.LeasedAction]:
     """Take the lease on an action, or extend it: its holder gets the same token again."""
     note_seen(request)
     held = _active_lease(request, request.store.read(LEASES), action_id)
@@ -66,7 +67,7 @@ def _active_lease(request: Request, view: Any, action_id: str) -> Lease | None:
     return lease if lease is not None and lease.expires_at > request.now else None
 
 
-def _extend(request: Request, held: Lease) -> Answer:
+def _extend(request: Request, held: Lease) -> Answer[a.LeasedAction]:
     with request.store.transaction(LEASES) as tx:
         leases = tx[LEASES].leases
         if held.id not in leases or leases.get(held.id).token != held.token:
@@ -166,9 +167,9 @@ def _lease_end(request: Request) -> datetime:
     return request.now + timedelta(seconds=request.config.lease_s)
 
 
-def _leased(request: Request, lease: Lease) -> Answer:
-    shown = {
-        **lease.action,
+def _leased(request: Request, lease: Lease) -> Answer[a.LeasedAction]:
+    shown: a.LeasedAction = {
+        **cast(a.Action, lease.action),
         "lease": {"system_id": lease.executor_system_id, "expires_at": lease.expires_at},
         "lease_token": lease.token,
         "lease_expires_at": lease.expires_at,
@@ -180,11 +181,11 @@ def _leased(request: Request, lease: Lease) -> Answer:
 # --- progress and finish -------------------------------------------------------------------------
 
 
-def report_progress(request: Request, action_id: str, body: ProgressBody) -> Answer:
+def report_progress(request: Request, action_id: str, body: ProgressBody, headers: LeaseHeaders) -> Answer[a.Progress]:
     """Say how far a transfer is; renews the lease."""
     note_seen(request)
     with request.store.transaction(LEASES) as tx:
-        lease = _held(request, tx[LEASES], action_id)
+        lease = _held(request, tx[LEASES], action_id, headers)
         _require_still_free(request, lease, tx[LEASES].leases.all())
         lease = msgspec.structs.replace(
             lease,
@@ -193,7 +194,7 @@ def report_progress(request: Request, action_id: str, body: ProgressBody) -> Ans
             expires_at=_lease_end(request),
         )
         tx[LEASES].leases.put(lease)
-    shown = {"action_id": action_id, "lease_expires_at": lease.expires_at}
+    shown: a.Progress = {"action_id": action_id, "lease_expires_at": lease.expires_at}
     return Answer(shown, headers={"X-Lease-Seconds": str(request.config.lease_s)})
 
 
@@ -205,23 +206,23 @@ def _require_still_free(request: Request, lease: Lease, leases: list[Lease]) -> 
             raise Gone("the lease ran out, and another action changes that dataset now")
 
 
-def finish_action(request: Request, action_id: str, exit_status: str) -> dict[str, Any]:
+def finish_action(
+    request: Request, action_id: str, exit_status: ExitStatus, headers: FinishHeaders
+) -> a.DoneAction | a.FailedAction:
     """Say how an action ended: 0 with the expected guid is done; anything else is a failure, tried again later.
 
     Repeating it changes nothing: the first answer counts.
     """
-    if not exit_status.isascii() or not exit_status.isdecimal() or int(exit_status) > 255:
-        raise Invalid.at("exit_status", "is a number from 0 to 255")
     note_seen(request)
     known = request.store.read(LEASES).leases
     groups = [known.get(action_id).group_id] if action_id in known else []
     records = [group_records(group.id) for group in all_groups(request) if group.id in groups]
     with request.store.transaction(LEASES, *records) as tx:
         view = tx[LEASES]
-        ended = _already_finished(request, view, action_id)
+        ended = _already_finished(view, action_id, headers)
         if ended is None:
-            lease = _held(request, view, action_id)
-            ended = _ended(request, view, lease, int(exit_status))
+            lease = _held(request, view, action_id, headers)
+            ended = _ended(request, view, lease, exit_status, headers.received_guid)
             view.leases.remove(action_id)
             _tell(request, lease, ended)
             if lease.action["action_type"] in TRANSFERS:
@@ -233,13 +234,12 @@ def finish_action(request: Request, action_id: str, exit_status: str) -> dict[st
     return _done_json(ended) if isinstance(ended, Credit) else _failed_json(ended)
 
 
-def _ended(request: Request, view: Any, lease: Lease, status: int) -> Credit | Failure:
+def _ended(request: Request, view: Any, lease: Lease, status: int, received: str) -> Credit | Failure:
     """What an action came to, stored."""
     if status != 0:
         return _fail(request, view, lease, status, _log_tail(request))
     if lease.action["action_type"] not in TRANSFERS:
         return _credit(request, view, lease)
-    received = request.headers.get("x-received-guid", "-")
     if received == "-":
         raise Invalid.at("X-Received-Guid", "is needed: the newest guid on the target after the transfer")
     if received == lease.end_guid:
@@ -248,22 +248,21 @@ def _ended(request: Request, view: Any, lease: Lease, status: int) -> Credit | F
     return _fail(request, view, lease, status, f"{wrong}. {_log_tail(request)}".strip(". "))
 
 
-def _held(request: Request, view: Any, action_id: str) -> Lease:
+def _held(request: Request, view: Any, action_id: str, headers: LeaseHeaders) -> Lease:
     """The caller's lease, by its token; one that ran out counts while nobody else has taken it."""
     if action_id not in view.leases:
         raise Gone("there is no lease on this action; start it again")
     lease: Lease = view.leases.get(action_id)
-    token = request.headers.get("x-lease-token", "")
     if request.caller.is_agent and lease.executor_system_id != request.caller.system_id:
         raise Forbidden("another system runs this action")
-    if not secrets.compare_digest(token.encode(), lease.token.encode()):
+    if not secrets.compare_digest(headers.lease_token.encode(), lease.token.encode()):
         raise Forbidden("X-Lease-Token is not this lease's")
     return lease
 
 
-def _already_finished(request: Request, view: Any, action_id: str) -> Credit | Failure | None:
+def _already_finished(view: Any, action_id: str, headers: LeaseHeaders) -> Credit | Failure | None:
     """How the action ended, for whom the lease was: a repetition gets the same answer."""
-    token = request.headers.get("x-lease-token", "").encode()
+    token = headers.lease_token.encode()
     if action_id in view.leases:
         return None
     for table in (view.credits, view.failures):
@@ -273,11 +272,11 @@ def _already_finished(request: Request, view: Any, action_id: str) -> Credit | F
     return None
 
 
-def _done_json(credit: Credit) -> dict[str, Any]:
+def _done_json(credit: Credit) -> a.DoneAction:
     return {"action_id": credit.id, "status": "done", "finished_at": credit.finished_at}
 
 
-def _failed_json(failure: Failure) -> dict[str, Any]:
+def _failed_json(failure: Failure) -> a.FailedAction:
     return {
         "action_id": failure.id,
         "status": "failed",

@@ -17,9 +17,11 @@ from handlers.bodies import NoQuery
 from handlers.cors import cors_headers, is_preflight, preflight_headers
 from handlers.errors import Refused, error_body, refusal_of
 from handlers.events import record_refusal
-from handlers.request import Answer, Caller, Endpoint, Request, Witness
+from handlers.request import JSON, Answer, Caller, Endpoint, Request, Witness
 from handlers.wire import (
+    decode_headers,
     decode_json,
+    decode_part,
     decode_query,
     encode_json,
     etag_of,
@@ -29,6 +31,7 @@ from handlers.wire import (
     require_json,
     unzip_body,
 )
+from store import NotFound
 
 log = logging.getLogger("zfs_sync")
 
@@ -87,7 +90,7 @@ class JsonBottle(bottle.Bottle):  # type: ignore[misc]  # bottle has no types
         request_id = bottle.response.get_header("X-Request-ID") or _new_request_id()
         for name, value in {**BASE_HEADERS, "X-Request-ID": request_id}.items():
             bottle.response.set_header(name, value)
-        bottle.response.content_type = "application/json"
+        bottle.response.content_type = JSON
         detail = str(error.body)
         if error.status_code == 404:
             detail = f"nothing is served at {bottle.request.path}"
@@ -114,7 +117,7 @@ def _responder(witness: Witness, endpoint: Endpoint) -> Callable[..., Any]:
                 bottle.response.set_header("X-Request-ID", request_id)
                 raise
             status, body = refused.status, error_body(refused.status, refused.detail, refused.errors)
-            headers = {"Content-Type": "application/json", **refused.headers}
+            headers = {"Content-Type": JSON, **refused.headers}
         bottle.response.status = status
         for name, value in {**BASE_HEADERS, **headers, "X-Request-ID": request_id}.items():
             bottle.response.set_header(name, value)
@@ -129,7 +132,7 @@ def _new_request_id() -> str:
 
 def _answer(
     witness: Witness, endpoint: Endpoint, environ: dict[str, Any], request_id: str, path_args: Mapping[str, str]
-) -> Answer:
+) -> Answer[Any]:
     """Authenticate, parse and call. Raises Refused and what the store raises."""
     now = datetime.now(UTC)
     headers = {name[5:].replace("_", "-").lower(): str(value) for name, value in environ.items() if name[:5] == "HTTP_"}
@@ -146,12 +149,13 @@ def _answer(
     except Refused as refused:
         record_refusal(request, refused, f"{endpoint.method} {environ.get('PATH_INFO', '')}")
         raise
-    _require_uuids(path_args)
-    arguments: dict[str, Any] = dict(path_args)
+    arguments = _path_arguments(endpoint, path_args)
     query = decode_query(endpoint.query or NoQuery, str(environ.get("QUERY_STRING") or ""))
     if endpoint.query is not None:
         arguments["query"] = query
-    if endpoint.body is not None or endpoint.body_raw:
+    if endpoint.headers is not None:
+        arguments["headers"] = decode_headers(endpoint.headers, headers)
+    if endpoint.reads_body:
         limit = witness.config.max_inventory_bytes if endpoint.large else MAX_BODY_BYTES
         raw = unzip_body(read_body(environ, limit), headers.get("content-encoding", ""), limit)
         request = replace(request, raw=raw, if_match=etags_in(headers.get("if-match", "")))
@@ -168,13 +172,13 @@ def _authorize(request: Request, endpoint: Endpoint, path_args: Mapping[str, str
     require_allowed(request, endpoint.callers, path_args, member_of)
 
 
-def _require_uuids(path_args: Mapping[str, str]) -> None:
-    """Every id in a path is a UUID in lower case; anything else names nothing."""
+def _path_arguments(endpoint: Endpoint, path_args: Mapping[str, str]) -> dict[str, Any]:
+    """The path's parts. Every id is a UUID in lower case; anything else names nothing."""
     for name, value in path_args.items():
         if name.endswith("_id") and not is_uuid(value):
-            refused = Refused(f"no {name.removesuffix('_id').replace('_', ' ')} '{value[:100]}'")
-            refused.status = 404
-            raise refused
+            raise NotFound(f"no {name.removesuffix('_id').replace('_', ' ')} '{value[:100]}'")
+    others = {name: decode_part(path_args[name], kind, name) for name, kind in endpoint.path_types.items()}
+    return {**path_args, **others}
 
 
 def _body(endpoint: Endpoint, raw: bytes, content_type: str) -> Any:
@@ -188,16 +192,17 @@ def _body(endpoint: Endpoint, raw: bytes, content_type: str) -> Any:
 # --- answering -----------------------------------------------------------------------------------
 
 
-def _encoded(endpoint: Endpoint, answer: Answer, environ: Mapping[str, Any]) -> tuple[int, dict[str, str], bytes]:
+def _encoded(endpoint: Endpoint, answer: Answer[Any], environ: Mapping[str, Any]) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and bytes of an answer. A GET gets a strong ETag, and 304 where the caller has it already."""
     headers = dict(answer.headers)
-    if answer.status == 204:
+    status = answer.status or endpoint.status
+    if status == 204:
         return 204, headers, b""  # Bottle leaves the Content-Type out of a 204 and a 304
     body = answer.body if isinstance(answer.body, bytes) else encode_json(answer.body)
     headers["Content-Type"] = answer.content_type
-    if endpoint.method == "GET" and answer.status == 200:
+    if endpoint.method == "GET" and status == 200:
         headers["ETag"] = etag_of(body)
         known = etags_in(str(environ.get("HTTP_IF_NONE_MATCH") or ""))
         if "*" in known or headers["ETag"] in {tag.removeprefix("W/") for tag in known}:
             return 304, headers, b""
-    return answer.status, headers, body
+    return status, headers, body

@@ -14,23 +14,39 @@ from config import GroupName, GroupOptions
 Platform = Literal["linux", "freebsd", "illumos", "macos", "windows", "other"]
 
 
-def _text(meaning: str, pattern: str, max_length: int | None = None) -> Meta:
+def _text(meaning: str, pattern: str, max_length: int | None = None, *, example: str) -> Meta:
     """What a text must match; whoever sends another is told the meaning."""
-    return Meta(pattern=rf"\A{pattern}\Z", max_length=max_length, description=meaning)
+    return Meta(pattern=rf"\A{pattern}\Z", max_length=max_length, description=meaning, examples=[example])
 
 
-Hostname = Annotated[str, _text("a hostname", r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", 253)]
-SshHostname = Annotated[str, _text("a hostname or an address", r"[A-Za-z0-9:]([A-Za-z0-9.:_-]*[A-Za-z0-9:])?", 253)]
-SshUser = Annotated[str, _text("the name of a user", r"[A-Za-z_][A-Za-z0-9._-]{0,31}")]
+Hostname = Annotated[str, _text("a hostname", r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", 253, example="nas")]
+SshHostname = Annotated[
+    str, _text("a hostname or an address", r"[A-Za-z0-9:]([A-Za-z0-9.:_-]*[A-Za-z0-9:])?", 253, example="192.0.2.7")
+]
+SshUser = Annotated[str, _text("the name of a user", r"[A-Za-z_][A-Za-z0-9._-]{0,31}", example="zfs")]
 Port = Annotated[int, Meta(ge=1, le=65535)]
-Uuid = Annotated[str, _text("a UUID in small letters", "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")]
-Text = Annotated[str, Meta(max_length=1000)]
+UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+Uuid = Annotated[str, _text("a UUID in small letters", UUID, example="3f0c8f5e-7f0e-4e55-9d3b-2a4c1c9f6b10")]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
-Number = str | int  # a decimal string or an integer; its range is checked by handlers.values
-Moment = str | int  # RFC 3339 with an offset, or Unix seconds as zfs list -p prints them
+Dataset = Annotated[str, Meta(min_length=1, max_length=256, examples=["tank/media"])]  # planner.names has the rest
+Root = Annotated[str, Meta(min_length=1, max_length=256, examples=["vault/nas"])]
+SnapshotName = Annotated[str, Meta(min_length=1, max_length=256, examples=["daily-2026-11-22"])]  # what follows "@"
+When = Annotated[datetime, Meta(extra_json_schema={"format": "date-time"}, examples=["2026-11-22T14:00:00Z"])]
+Guid = Annotated[str, _text("a guid in decimal", "[0-9]{1,20}", example="9870432017463201123")]
+
+# handlers.values checks the range of numbers, since it says more of what is wrong; a schema says it here
+Digits = Annotated[str, Meta(extra_json_schema={"pattern": "^[0-9]{1,20}$", "examples": ["4096"]})]
+Number = Digits | Annotated[int, Meta(extra_json_schema={"minimum": 0, "maximum": 2**63 - 1})]
+GuidNumber = Digits | Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": 2**64 - 1})]
+Moment = (
+    Annotated[str, Meta(description="RFC 3339 with an offset, or Unix seconds as zfs list -p prints them")]
+    | Annotated[int, Meta(extra_json_schema={"minimum": 0, "maximum": 253402300799})]
+)
+Digest = Annotated[str, _text("SHA-256 in small hexadecimal digits", "[0-9a-f]{64}", example="0f" * 32)]
 Limit = Annotated[int, Meta(ge=1, le=1000)]
 Offset = Annotated[int, Meta(ge=0, le=2**31)]
 Days = Annotated[int, Meta(ge=1, le=3650)]
+ExitStatus = Annotated[int, Meta(ge=0, le=255, description="0: it went well", examples=[0])]
 
 
 class SystemBody(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -63,7 +79,7 @@ class SystemChanges(Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
 class HeartbeatBody(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """What an agent says when it calls."""
 
-    inventory_digest: Annotated[str, _text("SHA-256 in small hexadecimal digits", "[0-9a-f]{64}")] | None = None
+    inventory_digest: Digest | None = None
     agent_version: Annotated[str, Meta(max_length=100)] | None = None
     zfs_version: Annotated[str, Meta(max_length=100)] | None = None
     metadata: dict[str, Any] | None = None
@@ -72,35 +88,35 @@ class HeartbeatBody(Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
 class SnapshotInList(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """A snapshot within a dataset of a JSON inventory; `name` is what follows "@"."""
 
-    name: Name
-    guid: Number
-    createtxg: Number | None = None
+    name: SnapshotName
+    guid: GuidNumber
+    createtxg: GuidNumber | None = None
     creation: Moment | None = None
     used: Number | None = None
     referenced: Number | None = None
     written: Number | None = None
     userrefs: Number | None = None
-    ivsetguid: Number | None = None
+    ivsetguid: GuidNumber | None = None
 
 
 class BookmarkInList(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """A bookmark within a dataset of a JSON inventory; `name` is what follows "#"."""
 
-    name: Name
-    guid: Number
-    createtxg: Number | None = None
+    name: SnapshotName
+    guid: GuidNumber
+    createtxg: GuidNumber | None = None
     creation: Moment | None = None
     referenced: Number | None = None
-    ivsetguid: Number | None = None
+    ivsetguid: GuidNumber | None = None
 
 
 class DatasetInList(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """A dataset of a JSON inventory, with its full name."""
 
-    name: Name
+    name: Dataset
     type: Literal["filesystem", "volume"] | None = None
-    guid: Number | None = None
-    createtxg: Number | None = None
+    guid: GuidNumber | None = None
+    createtxg: GuidNumber | None = None
     creation: Moment | None = None
     used: Number | None = None
     referenced: Number | None = None
@@ -125,12 +141,12 @@ class InventoryBody(Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
 class SnapshotBody(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """One snapshot, added or updated by itself."""
 
-    name: Name
-    dataset: Name
+    name: SnapshotName
+    dataset: Dataset
     pool: Name | None = None
-    timestamp: datetime | None = None
-    guid: Number | None = None
-    createtxg: Number | None = None
+    timestamp: When | None = None
+    guid: GuidNumber | None = None
+    createtxg: GuidNumber | None = None
     size: Number | None = None
     used: Number | None = None
     referenced: Number | None = None
@@ -142,7 +158,7 @@ class SnapshotBody(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True
 class MemberBody(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """A system in a group, and the dataset that its copies lie below."""
 
-    root: Name | None = None
+    root: Root | None = None
 
 
 class GroupBody(GroupOptions, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -170,7 +186,7 @@ class MembershipBody(Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     """A system that joins a group."""
 
     system_id: Uuid
-    root: Name | None = None
+    root: Root | None = None
 
 
 class ProgressBody(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -213,18 +229,18 @@ class SnapshotQuery(Page, kw_only=True, frozen=True, forbid_unknown_fields=True)
 
     system_id: Uuid | None = None
     pool: Name | None = None
-    dataset: Name | None = None
-    name: Name | None = None
-    guid: Annotated[str, _text("a guid in decimal", "[0-9]{1,20}")] | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+    dataset: Dataset | None = None
+    name: SnapshotName | None = None
+    guid: Guid | None = None
+    since: When | None = None
+    until: When | None = None
 
 
 class HistoryQuery(Page, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Which part of the history to show."""
 
     system_id: Uuid | None = None
-    dataset: Name | None = None
+    dataset: Dataset | None = None
     days: Days = 30
 
 
@@ -232,7 +248,7 @@ class StatisticsQuery(Struct, kw_only=True, frozen=True, forbid_unknown_fields=T
     """Which datasets to count."""
 
     system_id: Uuid | None = None
-    dataset: Name | None = None
+    dataset: Dataset | None = None
     days: Days = 30
 
 
@@ -245,7 +261,7 @@ class ColumnsQuery(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True
 class AcceptQuery(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Which dataset's deletions to accept; none named: all of the system's."""
 
-    dataset: Name | None = None
+    dataset: Dataset | None = None
 
 
 class GraceQuery(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -265,7 +281,7 @@ class StateQuery(Page, kw_only=True, frozen=True, forbid_unknown_fields=True):
 
     sync_group_id: Uuid | None = None
     system_id: Uuid | None = None
-    dataset: Name | None = None
+    dataset: Dataset | None = None
     snapshot_id: Uuid | None = None
     status: Literal["in_sync", "out_of_sync", "syncing", "conflict", "error"] | None = None
     per: Literal["dataset", "snapshot"] = "dataset"
@@ -290,5 +306,24 @@ class EventQuery(Page, kw_only=True, frozen=True, forbid_unknown_fields=True):
     who: Name | None = None
     system_id: Uuid | None = None
     sync_group_id: Uuid | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+    since: When | None = None
+    until: When | None = None
+
+
+# --- what stands in the headers ------------------------------------------------------------------
+
+
+class LeaseHeaders(Struct, kw_only=True, frozen=True):
+    """What shows that the caller holds the lease."""
+
+    lease_token: Annotated[str, Meta(description="the lease_token that starting it answered")] = field(
+        default="", name="X-Lease-Token"
+    )
+
+
+class FinishHeaders(LeaseHeaders, kw_only=True, frozen=True):
+    """What shows that a transfer arrived, too."""
+
+    received_guid: Annotated[str, Meta(description="after a transfer: the newest guid on the target")] = field(
+        default="-", name="X-Received-Guid"
+    )

@@ -1,7 +1,8 @@
 """Conflicts, what each way out would cost, and a person's decision."""
 
-from typing import Any
+from typing import Any, Literal, cast
 
+from handlers import plan_answers as a
 from handlers.bodies import ConflictQuery, ResolveBody, ResolveQuery
 from handlers.errors import Conflicting, Invalid
 from handlers.events import record
@@ -20,7 +21,7 @@ from store import NotFound, group_records
 from store.documents import Decision
 
 
-def list_conflicts(request: Request, query: ConflictQuery) -> dict[str, Any]:
+def list_conflicts(request: Request, query: ConflictQuery) -> a.Conflicts:
     """Show the conflicts of all sync groups that the caller may see."""
     shown = [
         conflict for group in visible_groups(request) for conflict in _conflicts_of(request, group_plan(request, group))
@@ -28,13 +29,13 @@ def list_conflicts(request: Request, query: ConflictQuery) -> dict[str, Any]:
     return _listed(shown, query, None)
 
 
-def show_group_conflicts(request: Request, group_id: str, query: ConflictQuery) -> dict[str, Any]:
+def show_group_conflicts(request: Request, group_id: str, query: ConflictQuery) -> a.Conflicts:
     """Show a sync group's conflicts with their ways out. Raises NotFound."""
     context = group_plan(request, get_group(request, group_id))
     return _listed(_conflicts_of(request, context), query, group_id)
 
 
-def _listed(shown: list[dict[str, Any]], query: ConflictQuery, group_id: str | None) -> dict[str, Any]:
+def _listed(shown: list[a.Conflict], query: ConflictQuery, group_id: str | None) -> a.Conflicts:
     if query.status is None:
         conflicts = [each for each in shown if each["status"] != "resolved"]
     else:
@@ -42,19 +43,19 @@ def _listed(shown: list[dict[str, Any]], query: ConflictQuery, group_id: str | N
     return {"conflicts": conflicts, "count": len(conflicts), "sync_group_id": group_id}
 
 
-def _conflicts_of(request: Request, context: GroupPlan) -> list[dict[str, Any]]:
+def _conflicts_of(request: Request, context: GroupPlan) -> list[a.Conflict]:
     """The live conflicts; then decided ones whose evidence is gone: pending until the inventories prove them."""
     shown = [present_conflict(request, context, conflict) for conflict in context.plan.conflicts]
     live = {conflict.id for conflict in context.plan.conflicts}
     for decision in request.store.read(group_records(context.group.id)).decisions.all():
         if decision.id not in live and decision.conflict:
-            status = "pending" if decision.resolved_at is None else "resolved"
-            resolution = _resolution(decision)
-            shown.append({**decision.conflict, "status": status, "resolution": resolution, "options": []})
+            known = cast(a.Conflict, decision.conflict)
+            status: Literal["pending", "resolved"] = "pending" if decision.resolved_at is None else "resolved"
+            shown.append({**known, "status": status, "resolution": _resolution(decision), "options": []})
     return shown
 
 
-def resolve_conflict(request: Request, conflict_id: str, body: ResolveBody, query: ResolveQuery) -> dict[str, Any]:
+def resolve_conflict(request: Request, conflict_id: str, body: ResolveBody, query: ResolveQuery) -> a.Decided:
     """Decide a conflict, or, with dry_run, show what that would run and cost. A tie or new evidence is a conflict."""
     context, conflict = _live(request, conflict_id)
     data = body.resolution_data
@@ -76,7 +77,7 @@ def resolve_conflict(request: Request, conflict_id: str, body: ResolveBody, quer
     if not query.dry_run:
         shown = present_conflict(request, context, conflict)
         _record_decision(request, context, conflict, option, shown)
-    status = "ignored" if option.strategy == "ignore" else "pending"
+    status: Literal["ignored", "pending"] = "ignored" if option.strategy == "ignore" else "pending"
     return {
         "id": conflict.id,
         "sync_group_id": context.group.id,
@@ -87,7 +88,7 @@ def resolve_conflict(request: Request, conflict_id: str, body: ResolveBody, quer
 
 
 def _record_decision(
-    request: Request, context: GroupPlan, conflict: Conflict, option: Option, shown: dict[str, Any]
+    request: Request, context: GroupPlan, conflict: Conflict, option: Option, shown: a.Conflict
 ) -> None:
     decided = model.Decision(conflict.id, conflict.path, option.strategy, option.winner, option.discard, option.losers)
     records = group_records(context.group.id)
@@ -134,7 +135,7 @@ def _live(request: Request, conflict_id: str) -> tuple[GroupPlan, Conflict]:
 # --- presenting ----------------------------------------------------------------------------------
 
 
-def present_conflict(request: Request, context: GroupPlan, conflict: Conflict) -> dict[str, Any]:
+def present_conflict(request: Request, context: GroupPlan, conflict: Conflict) -> a.Conflict:
     """A conflict as the API shows it."""
     decisions = request.store.read(group_records(context.group.id)).decisions
     known = decisions.get(conflict.id) if conflict.id in decisions else None
@@ -162,7 +163,7 @@ def _first_seen(context: GroupPlan, conflict: Conflict) -> Any:
     return from_unix(max((each for each in reports if each is not None), default=None))
 
 
-def _resolution(decision: Decision) -> dict[str, Any]:
+def _resolution(decision: Decision) -> a.Resolution:
     return {
         "strategy": decision.strategy,
         "winner_system_id": decision.winner,
@@ -173,20 +174,22 @@ def _resolution(decision: Decision) -> dict[str, Any]:
     }
 
 
-def _side_json(side: Side, context: GroupPlan) -> dict[str, Any]:
+def _side_json(side: Side, context: GroupPlan) -> a.ConflictSide:
     return {
         "hostname": context.members[side.system_id].hostname,
         "dataset": side.dataset,
         "head": _evidence(side.head),
         "newest_common": _evidence(side.newest_common),
-        "only_here": [_evidence(snapshot) for snapshot in side.only_here],
+        "only_here": [_shown(snapshot) for snapshot in side.only_here],
         "written_bytes": side.written_bytes,
     }
 
 
-def _evidence(snapshot: Snapshot | None) -> dict[str, Any] | None:
-    if snapshot is None:
-        return None
+def _evidence(snapshot: Snapshot | None) -> a.Evidence | None:
+    return _shown(snapshot) if snapshot is not None else None
+
+
+def _shown(snapshot: Snapshot) -> a.Evidence:
     return {
         "name": snapshot.name,
         "guid": snapshot.guid or None,
@@ -197,13 +200,13 @@ def _evidence(snapshot: Snapshot | None) -> dict[str, Any] | None:
     }
 
 
-def _option_json(option: Option, context: GroupPlan) -> dict[str, Any]:
+def _option_json(option: Option, context: GroupPlan) -> a.Option:
     return {
         "strategy": option.strategy,
         "winner_system_id": option.winner,
         "discard": option.discard,
         "actions": [action_of(step, context) for step in option.steps],
-        "lost": [_evidence(snapshot) for snapshot in option.lost],
+        "lost": [_shown(snapshot) for snapshot in option.lost],
         "lost_bytes": option.lost_bytes,
         "send_bytes": option.send_bytes,
         "cost": option.cost,

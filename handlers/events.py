@@ -4,6 +4,7 @@ import itertools
 import secrets
 from typing import Any
 
+from handlers import answers as a
 from handlers.bodies import EventQuery
 from handlers.errors import Refused
 from handlers.pages import paginated
@@ -15,7 +16,7 @@ from store.documents import Event
 _order = itertools.count()  # several events of one request have one moment
 
 
-def list_events(request: Request, query: EventQuery) -> Answer:
+def list_events(request: Request, query: EventQuery) -> Answer[list[a.Event]]:
     """List what was done, by whom, from where and when, newest first."""
     since = query.since and with_offset(query.since, "since")
     until = query.until and with_offset(query.until, "until")
@@ -33,7 +34,24 @@ def list_events(request: Request, query: EventQuery) -> Answer:
         and (since is None or event.at >= since)
         and (until is None or event.at <= until)
     ]
-    return paginated(request, "/events", query, found)
+    return paginated(request, "/events", query, found, present_event)
+
+
+def present_event(event: Event) -> a.Event:
+    """An event as the API shows it."""
+    return {
+        "id": event.id,
+        "at": event.at,
+        "what": event.what,
+        "who": event.who,
+        "role": event.role,
+        "address": event.address,
+        "system_id": event.system_id,
+        "sync_group_id": event.sync_group_id,
+        "subject": event.subject,
+        "detail": event.detail,
+        "request_id": event.request_id,
+    }
 
 
 def record(

@@ -7,19 +7,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from handlers.request import Answer, Request
+from handlers import plan_answers as a
+from handlers.request import JSON, SCRIPT, TSV, Answer, Request
 from handlers.signing import sign_plan
 from handlers.snapshots import snapshot_id
 from handlers.sync_groups import SyncGroup
-from handlers.values import from_unix
 from handlers.wire import encode_json
 from planner.commands import SCRIPT_HEAD, SCRIPT_TAIL, commands_of, script_block, shell_line
 from planner.model import Bookmark, Member, Plan, Policy, Skip, Step
 from store import Busy, StoreError, group_records
 from store.documents import PlanStamp
 
-TSV = "text/tab-separated-values"
-SCRIPT = "text/x-shellscript"
 LINE_FIELDS = (  # the order of the tab-separated form: new ones are appended, none is ever moved
     "action_id",
     "action_type",
@@ -82,7 +80,7 @@ class GroupPlan:
 # --- an action -----------------------------------------------------------------------------------
 
 
-def action_of(step: Step, context: GroupPlan) -> dict[str, Any]:
+def action_of(step: Step, context: GroupPlan) -> a.Action:
     """A step as the API shows it. Every field is always there, None where it does not apply."""
     source = context.members.get(step.source) if step.source else None
     target = context.members[step.target]
@@ -111,8 +109,12 @@ def action_of(step: Step, context: GroupPlan) -> dict[str, Any]:
         "is_incremental": step.base is not None,
         "snapshot_count": len(step.delivers) or len(step.expected_guids),
         "estimated_size": step.estimated_size_bytes,
-        **_ssh("source", source),
-        **_ssh("target", target),
+        "source_ssh_hostname": _ssh_hostname(source),
+        "source_ssh_user": source.ssh_user if source else None,
+        "source_ssh_port": source.ssh_port if source else None,
+        "target_ssh_hostname": _ssh_hostname(target),
+        "target_ssh_user": target.ssh_user,
+        "target_ssh_port": target.ssh_port,
         "priority": step.priority,
         "reason": step.reason,
         "destructive": step.destructive,
@@ -137,21 +139,17 @@ def _pool(dataset: str | None) -> str | None:
     return dataset.partition("/")[0] if dataset else None
 
 
-def _ssh(side: str, member: Member | None) -> dict[str, Any]:
-    return {
-        f"{side}_ssh_hostname": (member.ssh_hostname or member.hostname) if member else None,
-        f"{side}_ssh_user": member.ssh_user if member else None,
-        f"{side}_ssh_port": member.ssh_port if member else None,
-    }
+def _ssh_hostname(member: Member | None) -> str | None:
+    return (member.ssh_hostname or member.hostname) if member else None
 
 
-def _lease(step: Step) -> dict[str, Any] | None:
+def _lease(step: Step) -> a.ActionLease | None:
     if step.lease is None:
         return None
-    return {"system_id": step.lease.executor, "expires_at": from_unix(step.lease.expires_at)}
+    return {"system_id": step.lease.executor, "expires_at": datetime.fromtimestamp(step.lease.expires_at, UTC)}
 
 
-def skip_of(skip: Skip) -> dict[str, Any]:
+def skip_of(skip: Skip) -> a.Skipped:
     """A skip as the API shows it."""
     return {"dataset": skip.dataset, "target_system_id": skip.target, "reason": skip.reason, "path": skip.path}
 
@@ -159,7 +157,7 @@ def skip_of(skip: Skip) -> dict[str, Any]:
 # --- a whole answer ------------------------------------------------------------------------------
 
 
-def answer_instructions(request: Request, plans: list[GroupPlan], system_id: str | None) -> Answer:
+def answer_instructions(request: Request, plans: list[GroupPlan], system_id: str | None) -> Answer[a.Instructions]:
     """What a system should run next in these groups (None: what all members should), as the caller accepts it."""
     actions = [action_of(step, context) for context in plans for step in context.steps_for(system_id)]
     accept = request.headers.get("accept", "")
@@ -168,7 +166,7 @@ def answer_instructions(request: Request, plans: list[GroupPlan], system_id: str
     elif TSV in accept:
         body, kind = _lines(actions).encode(), TSV
     else:
-        body, kind = encode_json(_document(request, plans, system_id, actions)), "application/json"
+        body, kind = encode_json(_document(request, plans, system_id, actions)), JSON
     expires = _expires(request)
     headers = {"X-Plan-Expires": expires, "X-Plan-Signature": sign_plan(request.store.secret, body, expires)}
     return Answer(body, content_type=kind, headers=headers)
@@ -181,11 +179,11 @@ def _expires(request: Request) -> str:
 
 
 def _document(
-    request: Request, plans: list[GroupPlan], system_id: str | None, actions: list[dict[str, Any]]
-) -> dict[str, Any]:
+    request: Request, plans: list[GroupPlan], system_id: str | None, actions: list[a.Action]
+) -> a.Instructions:
     skipped = [skip_of(skip) for context in plans for skip in context.plan.skips]
     changed_at = [_changed_at(request, context, system_id) for context in plans]
-    document = {
+    document: a.Instructions = {
         "system_id": system_id,
         "timestamp": max(changed_at, default=datetime.fromtimestamp(0, UTC)),
         "action_count": len(actions),
@@ -196,7 +194,7 @@ def _document(
     return {**document, "sync_group_id": plans[0].group.id} if len(plans) == 1 else document
 
 
-def _digest(actions: list[dict[str, Any]], skipped: list[dict[str, Any]]) -> str:
+def _digest(actions: list[a.Action], skipped: list[a.Skipped]) -> str:
     return hashlib.sha256(encode_json([actions, skipped])).hexdigest()
 
 

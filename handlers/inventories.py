@@ -8,11 +8,12 @@ from typing import Any
 
 import msgspec
 
+from handlers import answers as a
 from handlers.bodies import AcceptQuery, ColumnsQuery, InventoryBody
 from handlers.errors import UnsupportedMediaType
 from handlers.events import record
 from handlers.reports import ReportedInventory, columns_of, listing_of, read_json, read_listing
-from handlers.request import Answer, Request
+from handlers.request import TSV, Answer, Request
 from handlers.resolving import settle_decisions
 from handlers.values import identity
 from handlers.wire import decode_json, etag_of, require_match
@@ -20,7 +21,6 @@ from planner.paths import pool_of
 from store import LEASES, REGISTRY, heartbeat_of, history_of, inventory_of
 from store.documents import DatasetDoc, GoneRow, GuardFlag, Heartbeat, Report, SnapshotRow, Summary, System
 
-TSV = "text/tab-separated-values"
 GUARD_AT_LEAST = 3  # so many snapshots may go at once, whatever share of the dataset they are
 
 
@@ -38,7 +38,7 @@ class Comparison:
     guards: list[GuardFlag] = field(default_factory=list)
 
 
-def replace_inventory(request: Request, system_id: str, query: ColumnsQuery) -> dict[str, Any]:
+def replace_inventory(request: Request, system_id: str, query: ColumnsQuery) -> a.InventoryCounts:
     """Take a full report: JSON, or raw `zfs list -Hp` output. What is not in it is gone; always 200, with counts."""
     system = request.store.read(REGISTRY).systems.get(system_id)
     body_digest = _body_digest(request, query)
@@ -50,7 +50,7 @@ def replace_inventory(request: Request, system_id: str, query: ColumnsQuery) -> 
     return answer
 
 
-def _keep_report(request: Request, system: System, reported: ReportedInventory, body_digest: str) -> dict[str, Any]:
+def _keep_report(request: Request, system: System, reported: ReportedInventory, body_digest: str) -> a.InventoryCounts:
     """Put a report in place of the last one; the counts. Inventory, history and heartbeat are saved together."""
     shard, beats = inventory_of(system.id), heartbeat_of(system.id)
     history = history_of(system.id, f"{request.now:%Y-%m-%d}")
@@ -94,7 +94,7 @@ def _record_report(request: Request, system: System, compared: Comparison, chang
         record(request, "guard.raised", subject=guard.id, system_id=system.id, lost=guard.lost, had=guard.had)
 
 
-def accept_inventory(request: Request, system_id: str, query: AcceptQuery) -> dict[str, Any]:
+def accept_inventory(request: Request, system_id: str, query: AcceptQuery) -> a.AcceptedGuards:
     """Lift the mass-delete guard of a system's datasets (or of the one named): the loss was meant."""
     shard = inventory_of(system_id)
     system = request.store.read(REGISTRY).systems.get(system_id)
@@ -108,7 +108,7 @@ def accept_inventory(request: Request, system_id: str, query: AcceptQuery) -> di
     return {"system_id": system_id, "hostname": system.hostname, "accepted": sorted(names)}
 
 
-def show_inventory(request: Request, system_id: str) -> Answer:
+def show_inventory(request: Request, system_id: str) -> Answer[a.Inventory]:
     """Show the last report again: as JSON, or, by Accept, as the raw listing it was."""
     request.store.read(REGISTRY).systems.get(system_id)
     view = request.store.read(inventory_of(system_id))
@@ -133,9 +133,9 @@ def _require_match(request: Request, view: Any) -> None:
         require_match(request, _as_json(view.datasets.all()))
 
 
-def _as_json(datasets: Iterable[DatasetDoc]) -> dict[str, Any]:
+def _as_json(datasets: Iterable[DatasetDoc]) -> a.Inventory:
     """The inventory as PUT takes it."""
-    shown = []
+    shown: list[Any] = []
     for dataset in datasets:
         if dataset.absent:
             continue
@@ -188,7 +188,7 @@ def _read(request: Request, query: ColumnsQuery) -> ReportedInventory:
     return read_json(decode_json(request.raw, InventoryBody), now)
 
 
-def _unchanged(request: Request, system_id: str, body_digest: str) -> dict[str, Any] | None:
+def _unchanged(request: Request, system_id: str, body_digest: str) -> a.InventoryCounts | None:
     """The answer for the very report that was the last one; None when it is another."""
     shard, beats = inventory_of(system_id), heartbeat_of(system_id)
     if _last_report(request.store.read(shard), body_digest) is None:
@@ -207,7 +207,7 @@ def _last_report(view: Any, body_digest: str) -> Report | None:
     return report if report is not None and report.body_digest == body_digest else None
 
 
-def _counts(report: Report, view: Any, compared: Comparison) -> dict[str, Any]:
+def _counts(report: Report, view: Any, compared: Comparison) -> a.InventoryCounts:
     return {
         "added": compared.added,
         "removed": compared.removed,

@@ -65,7 +65,7 @@ def ask(request: Request, endpoint_name: str, query: Any = None, body: Any = Non
     if endpoint.body is not None:
         arguments["body"] = msgspec.convert(body or {}, endpoint.body)
     result = endpoint.handler(request, **arguments)
-    answer = result if isinstance(result, Answer) else Answer(result)
+    answer: Answer[Any] = result if isinstance(result, Answer) else Answer(result)
     if answer.content_type != "application/json":
         return answer.body
     return msgspec.json.decode(answer.body if isinstance(answer.body, bytes) else encode_json(answer.body))

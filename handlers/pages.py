@@ -1,7 +1,7 @@
 """Lists in parts: limit and offset, X-Total-Count and Link."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -9,13 +9,14 @@ import msgspec
 from handlers.bodies import Page
 from handlers.request import Answer, Request
 
+Shown = TypeVar("Shown")
+
 
 def paginated(
-    request: Request, path: str, query: Page, found: Sequence[Any], present: Callable[[Any], Any] | None = None
-) -> Answer:
+    request: Request, path: str, query: Page, found: Sequence[Any], present: Callable[[Any], Shown]
+) -> Answer[list[Shown]]:
     """The asked part of `found` as an Answer, each element as `present` shows it."""
-    part = found[query.offset : query.offset + query.limit]
-    body = [present(element) for element in part] if present else list(part)
+    body = [present(element) for element in found[query.offset : query.offset + query.limit]]
     headers = {"X-Total-Count": str(len(found))}
     links = []
     if query.offset + query.limit < len(found):

@@ -1,15 +1,21 @@
 """What a handler gets and gives: Request, Caller and Answer, and the Endpoint rows that bind them to paths."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, TypeVar, get_args, get_origin
 
 import msgspec
 
 from config import Config, GroupsFile
 from store import Store
 from store.documents import Role
+
+Body = TypeVar("Body")
+JSON = "application/json"
+TSV = "text/tab-separated-values"
+SCRIPT = "text/x-shellscript"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +66,12 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A response that is more than a 200 with JSON."""
+class Answer(Generic[Body]):
+    """A response that is more than JSON alone."""
 
-    body: Any = None  # encoded as JSON, unless it is bytes
-    status: int = 200
-    content_type: str = "application/json"
+    body: Body | bytes  # encoded as JSON, unless it is bytes
+    status: int | None = None  # None: as the endpoint's row says
+    content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -96,15 +102,43 @@ class Endpoint:
 
     method: str
     path: str
-    handler: Callable[..., Any]
+    handler: Callable[..., Any]  # the type it returns is what the answer's JSON is
     callers: Callers
-    body: Any = None  # a msgspec type; None: no body is read
+    body: Any = None  # a msgspec type; None: no JSON is read
     query: type[msgspec.Struct] | None = None
+    headers: type[msgspec.Struct] | None = None
     body_optional: bool = False
-    body_raw: bool = False  # the handler reads request.raw itself, by its Content-Type
+    takes: Mapping[str, Any] = field(default_factory=dict)  # the handler reads request.raw itself: types by media type
     large: bool = False  # the body may have max_inventory_bytes
+    status: int = 200  # of an answer that is not a refusal
+    refuses: tuple[int, ...] = ()  # beside what every endpoint of its kind may answer
+    gives: tuple[str, ...] = (JSON,)  # the answer's media types, chosen by Accept
+    sends: tuple[str, ...] = ()  # headers of the answer, beside those of every answer of its kind
 
     @property
     def name(self) -> str:
         """The handler's name, which is the operationId."""
         return str(self.handler.__name__)
+
+    @property
+    def reads_body(self) -> bool:
+        """Whether a body may come with the request."""
+        return self.body is not None or bool(self.takes)
+
+    @property
+    def for_anyone(self) -> bool:
+        """Whether it never needs a key."""
+        return self.callers is ANYONE
+
+    @property
+    def path_types(self) -> dict[str, Any]:
+        """The types of the path's parts that are no ids, by name."""
+        names = [name for name in re.findall(r"<(\w+)>", self.path) if not name.endswith("_id")]
+        return {name: self.handler.__annotations__[name] for name in names}
+
+    @property
+    def answer(self) -> Any:
+        """The type of the answer's JSON; None where it has no body."""
+        said: Any = self.handler.__annotations__["return"]
+        origin: Any = get_origin(said)
+        return get_args(said)[0] if origin is Answer else said

@@ -105,9 +105,7 @@ def note_sync(request: Request, states: Any, group_id: str, system_id: str, data
             states.put(msgspec.structs.replace(before, last_sync=request.now))
 
 
-def put_decision(
-    request: Request, decisions: Any, decided: model.Decision, shown: dict[str, Any], who: str | None
-) -> None:
+def put_decision(request: Request, decisions: Any, decided: model.Decision, shown: Any, who: str | None) -> None:
     """Store what was decided about a conflict, with the conflict as it was shown."""
     known = decisions.get(decided.conflict_id) if decided.conflict_id in decisions else None
     decisions.put(

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from handlers import answers as a
 from handlers.bodies import SnapshotBody
 from handlers.errors import Forbidden, Invalid, require_valid
 from handlers.events import record
@@ -16,16 +17,16 @@ from store import REGISTRY, NotFound, Shard, history_of, inventory_of
 from store.documents import DatasetDoc, GoneRow, Report, SnapshotRow
 
 
-def report_snapshot(request: Request, body: SnapshotBody) -> Answer:
+def report_snapshot(request: Request, body: SnapshotBody) -> Answer[a.Snapshot]:
     """Add or update one snapshot; what the inventory says of others stays."""
     shown = _store_snapshots(request, [body], lambda index, name: name)[0]
     location = f"{request.config.api_prefix}/snapshots/{shown['id']}"
-    return Answer(shown, status=201, headers={"Location": location})
+    return Answer(shown, headers={"Location": location})
 
 
-def report_snapshots(request: Request, body: list[SnapshotBody]) -> Answer:
+def report_snapshots(request: Request, body: list[SnapshotBody]) -> list[a.Snapshot]:
     """Add or update several snapshots: all of them, or, if one cannot be, none."""
-    return Answer(_store_snapshots(request, body, lambda index, name: f"snapshots[{index}].{name}"), status=201)
+    return _store_snapshots(request, body, lambda index, name: f"snapshots[{index}].{name}")
 
 
 class Single(NamedTuple):
@@ -37,7 +38,7 @@ class Single(NamedTuple):
     metadata: Any  # msgspec.UNSET: what is known stays
 
 
-def _store_snapshots(request: Request, bodies: list[SnapshotBody], loc_of: Any) -> list[dict[str, Any]]:
+def _store_snapshots(request: Request, bodies: list[SnapshotBody], loc_of: Any) -> list[a.Snapshot]:
     singles = _checked(request, bodies, loc_of)
     if not singles:
         return []
@@ -204,7 +205,7 @@ def _forget_digest(view: Any, now: datetime) -> None:
         view.reports.put(Report(id="current", reported_at=now, changed_at=now, columns=[], digest=None, **counts))
 
 
-def forget_snapshot(request: Request, snapshot_id: str) -> Answer:
+def forget_snapshot(request: Request, snapshot_id: str) -> None:
     """Take one snapshot out of the inventory (the pool is not touched). Raises NotFound."""
     system_id, document, row = find_snapshot(request, snapshot_id)
     shards = _shards_of(request, system_id)
@@ -224,4 +225,3 @@ def forget_snapshot(request: Request, snapshot_id: str) -> Answer:
         _keep_gone(request, history, document.id, gone)
         _forget_digest(view, request.now)
         record(request, "snapshot.forgotten", subject=f"{document.id}@{row.name}", system_id=system_id)
-    return Answer(status=204)

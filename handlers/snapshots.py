@@ -5,10 +5,11 @@ import heapq
 import uuid
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
+from handlers import answers as a
 from handlers.bodies import HistoryQuery, SnapshotQuery, StatisticsQuery
 from handlers.errors import Forbidden
 from handlers.pages import paginated
@@ -72,7 +73,7 @@ def _visible_systems(request: Request, wanted: str | None) -> list[str]:
 # --- showing -------------------------------------------------------------------------------------
 
 
-def present_snapshot(system_id: str, document: DatasetDoc, row: SnapshotRow) -> dict[str, Any]:
+def present_snapshot(system_id: str, document: DatasetDoc, row: SnapshotRow) -> a.Snapshot:
     """A snapshot as the API shows it."""
     metadata = {} if document.snapshot_metadata is msgspec.UNSET else document.snapshot_metadata
     assert isinstance(metadata, dict)
@@ -129,21 +130,21 @@ def _documents(request: Request, system_id: str, dataset: str | None) -> Iterabl
     return (datasets.get(dataset),) if dataset in datasets and not datasets.get(dataset).absent else ()
 
 
-def list_snapshots(request: Request, query: SnapshotQuery) -> Answer:
+def list_snapshots(request: Request, query: SnapshotQuery) -> Answer[list[a.Snapshot]]:
     """List snapshots, newest first."""
     found = sorted(_matching(request, query), key=lambda each: (-each[0], each[1], each[2].id, each[3].name))
     return paginated(request, "/snapshots", query, found, lambda each: present_snapshot(*each[1:]))
 
 
-def show_snapshot(request: Request, snapshot_id: str) -> dict[str, Any]:
+def show_snapshot(request: Request, snapshot_id: str) -> a.Snapshot:
     """Show one snapshot. Raises NotFound."""
     return present_snapshot(*find_snapshot(request, snapshot_id))
 
 
-def list_history(request: Request, query: HistoryQuery) -> Answer:
+def list_history(request: Request, query: HistoryQuery) -> Answer[list[a.HistoryEntry]]:
     """List which snapshots appeared and went within the last days, newest first."""
     start = request.now - timedelta(days=query.days)
-    entries: list[dict[str, Any]] = []
+    entries: list[a.HistoryEntry] = []
     for system_id in _visible_systems(request, query.system_id):
         for document in _documents(request, system_id, query.dataset):
             entries += [
@@ -157,10 +158,10 @@ def list_history(request: Request, query: HistoryQuery) -> Answer:
                     entries += _entries_of_gone(system_id, gone, start)
     part = heapq.nlargest(query.offset + query.limit, entries, key=lambda each: (each["at"], each["name"]))
     padded: list[Any] = part + [None] * (len(entries) - len(part))
-    return paginated(request, "/snapshots/history", query, padded)
+    return paginated(request, "/snapshots/history", query, padded, lambda entry: entry)
 
 
-def _entries_of_gone(system_id: str, gone: Any, start: datetime) -> Iterator[dict[str, Any]]:
+def _entries_of_gone(system_id: str, gone: Any, start: datetime) -> Iterator[a.HistoryEntry]:
     for row in gone.rows:
         yield _entry("gone", system_id, gone.dataset, row, gone.at)
         first_seen = datetime.fromtimestamp(row.first_seen, UTC)
@@ -168,7 +169,9 @@ def _entries_of_gone(system_id: str, gone: Any, start: datetime) -> Iterator[dic
             yield _entry("appeared", system_id, gone.dataset, row, first_seen)
 
 
-def _entry(event: str, system_id: str, dataset: str, row: SnapshotRow, at: datetime) -> dict[str, Any]:
+def _entry(
+    event: Literal["appeared", "gone"], system_id: str, dataset: str, row: SnapshotRow, at: datetime
+) -> a.HistoryEntry:
     return {
         "event": event,
         "at": at,
@@ -182,7 +185,7 @@ def _entry(event: str, system_id: str, dataset: str, row: SnapshotRow, at: datet
     }
 
 
-def show_statistics(request: Request, query: StatisticsQuery) -> Answer:
+def show_statistics(request: Request, query: StatisticsQuery) -> Answer[list[a.Statistics]]:
     """Count each dataset's snapshots: how many, how old, how large, how many a day, how much growth over the days."""
     start = (request.now - timedelta(days=query.days)).timestamp()
     shown = [
@@ -193,7 +196,7 @@ def show_statistics(request: Request, query: StatisticsQuery) -> Answer:
     return Answer(shown, headers={"X-Total-Count": str(len(shown))})
 
 
-def _statistics_of(system_id: str, document: DatasetDoc, start: float, days: int) -> dict[str, Any]:
+def _statistics_of(system_id: str, document: DatasetDoc, start: float, days: int) -> a.Statistics:
     rows = document.snapshots
     times = sorted(row.creation for row in rows if row.creation is not None)
     recent = [row for row in rows if row.creation is not None and row.creation >= start]

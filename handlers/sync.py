@@ -2,19 +2,20 @@
 
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
+from handlers import plan_answers as a
 from handlers.bodies import OfSystem, StateQuery
 from handlers.errors import Forbidden, Malformed
 from handlers.gathering import member_by_id, members_of, plan_of, policy_of, work_of
-from handlers.instructions import SCRIPT, GroupPlan, answer_instructions
+from handlers.instructions import GroupPlan, answer_instructions
 from handlers.pages import paginated
-from handlers.request import Answer, Request
+from handlers.request import SCRIPT, Answer, Request
 from handlers.resolving import cell_id, record_check
 from handlers.snapshots import snapshot_id
 from handlers.sync_groups import NAMESPACE, SyncGroup, get_group, visible_groups
 from handlers.values import from_unix, identity
-from planner.model import Cell, Member, Snapshot, Verdict
+from planner.model import Cell, CellStatus, Member, Snapshot, Verdict
 from planner.paths import dataset_of
 from planner.prune import prunable
 from store import REGISTRY, NotFound, group_records
@@ -31,7 +32,7 @@ def group_plan(request: Request, group: SyncGroup) -> GroupPlan:
 # --- instructions --------------------------------------------------------------------------------
 
 
-def show_instructions(request: Request, group_id: str, query: OfSystem) -> Answer:
+def show_instructions(request: Request, group_id: str, query: OfSystem) -> Answer[a.Instructions]:
     """Say what the caller should run next in a sync group; to viewers and admins, what every member should."""
     group = get_group(request, group_id)
     system_id = _narrowed(request, query)
@@ -41,7 +42,7 @@ def show_instructions(request: Request, group_id: str, query: OfSystem) -> Answe
     return answer_instructions(request, [group_plan(request, group)], system_id)
 
 
-def show_own_instructions(request: Request, query: OfSystem) -> Answer:
+def show_own_instructions(request: Request, query: OfSystem) -> Answer[a.Instructions]:
     """Say what the caller should run next over all its sync groups; to others, what `?system_id=` should."""
     system_id = _narrowed(request, query)
     if system_id is not None:
@@ -50,13 +51,13 @@ def show_own_instructions(request: Request, query: OfSystem) -> Answer:
     return _instructions_over_groups(request, system_id)
 
 
-def show_system_instructions(request: Request, system_id: str) -> Answer:
+def show_system_instructions(request: Request, system_id: str) -> Answer[a.Instructions]:
     """Say what one system should run next over all its sync groups."""
     request.store.read(REGISTRY).systems.get(system_id)
     return _instructions_over_groups(request, system_id)
 
 
-def _instructions_over_groups(request: Request, system_id: str | None) -> Answer:
+def _instructions_over_groups(request: Request, system_id: str | None) -> Answer[a.Instructions]:
     groups = [group for group in visible_groups(request) if system_id is None or group.has(system_id)]
     return answer_instructions(request, [group_plan(request, group) for group in groups], system_id)
 
@@ -78,7 +79,7 @@ def _require_one_system_for_script(request: Request, system_id: str | None) -> N
 # --- where everything stands ---------------------------------------------------------------------
 
 
-def check_sync_group(request: Request, group_id: str) -> dict[str, Any]:
+def check_sync_group(request: Request, group_id: str) -> a.GroupStatus:
     """Compare the group's systems now, record states and conflicts, and show the status."""
     group = get_group(request, group_id)
     context = group_plan(request, group)
@@ -86,15 +87,15 @@ def check_sync_group(request: Request, group_id: str) -> dict[str, Any]:
     return present_status(request, context)
 
 
-def show_status(request: Request, group_id: str) -> dict[str, Any]:
+def show_status(request: Request, group_id: str) -> a.GroupStatus:
     """Show the dataset by system matrix: state, newest common snapshot, lag, and why a cell is not in sync."""
     return present_status(request, group_plan(request, get_group(request, group_id)))
 
 
-def present_status(request: Request, context: GroupPlan) -> dict[str, Any]:
+def present_status(request: Request, context: GroupPlan) -> a.GroupStatus:
     """A group's matrix as the API shows it."""
-    rows: dict[str, dict[str, Any]] = {}
-    counts: dict[str, int] = {}
+    rows: dict[str, dict[str, a.StatusCell]] = {}
+    counts: dict[CellStatus, int] = {}
     for cell in context.plan.cells:
         rows.setdefault(cell.path, {})[cell.system_id] = _cell_json(cell)
         counts[cell.status] = counts.get(cell.status, 0) + 1
@@ -117,7 +118,7 @@ def present_status(request: Request, context: GroupPlan) -> dict[str, Any]:
         ],
         "datasets": [{"dataset": path, "systems": rows[path]} for path in sorted(rows)],
         "summary": {
-            **counts,
+            **cast(a.StatusCounts, counts),
             "conflicts": sum(each.status != "ignored" for each in context.plan.conflicts),
             "actions": len(context.plan.steps),
             "skipped": len(context.plan.skips),
@@ -127,7 +128,7 @@ def present_status(request: Request, context: GroupPlan) -> dict[str, Any]:
     }
 
 
-def _cell_json(cell: Cell) -> dict[str, Any]:
+def _cell_json(cell: Cell) -> a.StatusCell:
     return {
         "dataset": cell.dataset,
         "status": cell.status,
@@ -143,7 +144,7 @@ def _cell_json(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _named(snapshot: Snapshot | None) -> dict[str, Any] | None:
+def _named(snapshot: Snapshot | None) -> a.NamedSnapshot | None:
     if snapshot is None:
         return None
     return {
@@ -157,7 +158,7 @@ def _named(snapshot: Snapshot | None) -> dict[str, Any] | None:
 # --- states --------------------------------------------------------------------------------------
 
 
-def list_states(request: Request, query: StateQuery) -> Answer:
+def list_states(request: Request, query: StateQuery) -> Answer[list[a.State]]:
     """List the state of each dataset on each system of the groups; `?per=snapshot` has one per snapshot."""
     groups = visible_groups(request)
     if query.sync_group_id is not None:
@@ -171,13 +172,13 @@ def list_states(request: Request, query: StateQuery) -> Answer:
     found = [
         state
         for state in states
-        if all(state[name] == value for name, value in wanted.items())
+        if all(state.get(name) == value for name, value in wanted.items())
         and query.dataset in (None, state["dataset"], state["path"])
     ]
-    return paginated(request, "/sync/states", query, found)
+    return paginated(request, "/sync/states", query, found, lambda state: state)
 
 
-def show_state(request: Request, state_id: str) -> dict[str, Any]:
+def show_state(request: Request, state_id: str) -> a.State:
     """Show one state. Raises NotFound."""
     for group in visible_groups(request):
         for state in _states_of(request, group, "dataset"):
@@ -188,7 +189,7 @@ def show_state(request: Request, state_id: str) -> dict[str, Any]:
     raise NotFound(f"no sync state '{state_id}'")
 
 
-def _states_of(request: Request, group: SyncGroup, per: str) -> Iterator[dict[str, Any]]:
+def _states_of(request: Request, group: SyncGroup, per: str) -> Iterator[a.State]:
     stored = request.store.read(group_records(group.id)).states
     context = group_plan(request, group)
     for cell in context.plan.cells:
@@ -199,7 +200,7 @@ def _states_of(request: Request, group: SyncGroup, per: str) -> Iterator[dict[st
             yield from _states_per_snapshot(context, cell, state)
 
 
-def _state_json(group: SyncGroup, cell: Cell, stored: Any) -> dict[str, Any]:
+def _state_json(group: SyncGroup, cell: Cell, stored: Any) -> a.State:
     state_id = cell_id(group.id, cell.system_id, cell.path)
     known = stored.get(state_id) if state_id in stored else SyncState(id=state_id)
     newest = cell.newest_common
@@ -219,7 +220,7 @@ def _state_json(group: SyncGroup, cell: Cell, stored: Any) -> dict[str, Any]:
     }
 
 
-def _states_per_snapshot(context: GroupPlan, cell: Cell, state: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _states_per_snapshot(context: GroupPlan, cell: Cell, state: a.State) -> Iterator[a.State]:
     """One state for each snapshot that is there, in sync if another system has it too, and for each that is missing."""
     elsewhere = {
         snapshot.guid
@@ -251,23 +252,25 @@ def _snapshots_of(member: Member, dataset: str) -> list[Snapshot]:
 # --- what may go ---------------------------------------------------------------------------------
 
 
-def show_prunable(request: Request, group_id: str) -> dict[str, Any]:
+def show_prunable(request: Request, group_id: str) -> a.Prunable:
     """Show, per system, which snapshots no peer needs any more, and which must be kept and for whom."""
     group = get_group(request, group_id)
     context = group_plan(request, group)
     members = list(context.members.values())
     work = work_of(request, group)
     verdicts = prunable(context.policy, members, work, context.plan, request.now.timestamp())
-    systems: dict[str, dict[str, list[Any]]] = {
-        each.system_id: {"prunable": [], "keep": []} for each in group.members if each.registered
+    systems: dict[str, a.PrunableSystem] = {
+        each.system_id: {"system_id": each.system_id, "prunable": [], "keep": []}
+        for each in group.members
+        if each.registered
     }
     for verdict in verdicts:
         if verdict.system_id in systems:
             systems[verdict.system_id]["keep" if verdict.needed else "prunable"].append(_verdict_json(verdict))
-    return {"sync_group_id": group.id, "systems": [{"system_id": each, **lists} for each, lists in systems.items()]}
+    return {"sync_group_id": group.id, "systems": list(systems.values())}
 
 
-def _verdict_json(verdict: Verdict) -> dict[str, Any]:
+def _verdict_json(verdict: Verdict) -> a.PrunableSnapshot:
     return {
         "dataset": verdict.dataset,
         "name": verdict.snapshot.name,

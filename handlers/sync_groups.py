@@ -3,11 +3,12 @@
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from config import GroupOptions, GroupSettings
+from config import GroupOptions, GroupSettings, Paused
+from handlers import answers as a
 from handlers.bodies import GroupBody, GroupChanges, MemberBody, MembershipBody, Page
 from handlers.errors import Conflicting, Invalid
 from handlers.events import record
@@ -38,7 +39,7 @@ class SyncGroup:
 
     id: str
     name: str
-    source: str  # config or api
+    source: Literal["config", "api"]
     options: GroupOptions
     directional: bool
     hub_system_id: str | None
@@ -150,7 +151,7 @@ def _from_store(stored: Group, systems: dict[str, System]) -> SyncGroup:
 # --- endpoints -----------------------------------------------------------------------------------
 
 
-def create_sync_group(request: Request, body: GroupBody) -> Answer:
+def create_sync_group(request: Request, body: GroupBody) -> Answer[a.SyncGroup]:
     """Make a sync group. Its name must be free; its systems must be registered."""
     group = Group(
         id=str(uuid.uuid4()),
@@ -164,21 +165,21 @@ def create_sync_group(request: Request, body: GroupBody) -> Answer:
         tx[REGISTRY].groups.put(group)
     record(request, "group.created", subject=body.name, sync_group_id=group.id)
     shown = present_group(request, get_group(request, group.id))
-    return Answer(shown, status=201, headers={"Location": f"{request.config.api_prefix}/sync-groups/{group.id}"})
+    return Answer(shown, headers={"Location": f"{request.config.api_prefix}/sync-groups/{group.id}"})
 
 
-def list_sync_groups(request: Request, query: Page) -> Answer:
+def list_sync_groups(request: Request, query: Page) -> Answer[list[a.SyncGroup]]:
     """List the sync groups, by name."""
     groups = visible_groups(request)
     return paginated(request, "/sync-groups", query, groups, lambda group: present_group(request, group))
 
 
-def show_sync_group(request: Request, group_id: str) -> dict[str, Any]:
+def show_sync_group(request: Request, group_id: str) -> a.SyncGroup:
     """Show one sync group. Raises NotFound."""
     return present_group(request, get_group(request, group_id))
 
 
-def change_sync_group(request: Request, group_id: str, body: GroupChanges) -> dict[str, Any]:
+def change_sync_group(request: Request, group_id: str, body: GroupChanges) -> a.SyncGroup:
     """Change the fields given (each as a whole) and leave the others."""
     _require_api_group(request, get_group(request, group_id))
     with request.store.transaction(REGISTRY) as tx:
@@ -205,7 +206,7 @@ def _changed_body(request: Request, stored: Group, body: GroupChanges) -> GroupB
     return msgspec.structs.replace(before, **changes)
 
 
-def delete_sync_group(request: Request, group_id: str) -> Answer:
+def delete_sync_group(request: Request, group_id: str) -> None:
     """Delete a sync group and what was decided in it. No snapshot is touched."""
     group = get_group(request, group_id)
     _require_api_group(request, group)
@@ -213,10 +214,9 @@ def delete_sync_group(request: Request, group_id: str) -> Answer:
         tx[REGISTRY].groups.remove(group_id)
     request.store.remove(group_records(group_id))
     record(request, "group.deleted", subject=group.name, sync_group_id=group_id)
-    return Answer(status=204)
 
 
-def add_group_system(request: Request, group_id: str, body: MembershipBody) -> dict[str, Any]:
+def add_group_system(request: Request, group_id: str, body: MembershipBody) -> a.SyncGroup:
     """Add a system to a sync group, or change its root."""
     _require_api_group(request, get_group(request, group_id))
     if body.root is not None:
@@ -234,7 +234,7 @@ def add_group_system(request: Request, group_id: str, body: MembershipBody) -> d
     return present_group(request, get_group(request, group_id))
 
 
-def remove_group_system(request: Request, group_id: str, system_id: str) -> Answer:
+def remove_group_system(request: Request, group_id: str, system_id: str) -> None:
     """Take a system out of a sync group. The hub stays until another is named."""
     group = get_group(request, group_id)
     _require_api_group(request, group)
@@ -246,7 +246,6 @@ def remove_group_system(request: Request, group_id: str, system_id: str) -> Answ
             raise NotFound(f"no system '{system_id}' in the sync group '{group.name}'")
         tx[REGISTRY].groups.put(without_member(stored, system_id, request.now))
     record(request, "group.system_removed", subject=group.name, sync_group_id=group_id, system=system_id)
-    return Answer(status=204)
 
 
 def without_member(stored: Group, system_id: str, now: datetime) -> Group:
@@ -298,23 +297,34 @@ def _spec_of(request: Request, body: GroupBody) -> dict[str, Any]:
     }
 
 
-def present_group(request: Request, group: SyncGroup) -> dict[str, Any]:
+def present_group(request: Request, group: SyncGroup) -> a.SyncGroup:
     """A group as the API shows it: every default filled in, systems by id."""
-    config = request.config
-    options = msgspec.to_builtins(group.options)
+    config, options = request.config, group.options
     return {
         "id": group.id,
         "name": group.name,
-        **{name: options[name] for name in OPTION_FIELDS},
+        "description": options.description,
+        "enabled": options.enabled,
+        "datasets": options.datasets,
+        "snapshots": options.snapshots,
         "sync_interval_seconds": interval_s(request, group),
-        "stale_after_seconds": group.options.stale_after_seconds or config.stale_after_s,
-        "max_transfers": group.options.max_transfers or config.max_transfers,
+        "stale_after_seconds": options.stale_after_seconds or config.stale_after_s,
+        "transfer": options.transfer,
+        "raw": options.raw,
+        "on_conflict": options.on_conflict,
+        "delete": options.delete,
+        "max_transfers": options.max_transfers or config.max_transfers,
+        "grace_s": options.grace_s,
+        "window": options.window,
+        "rate_limit": options.rate_limit,
+        "paused": Paused(systems=tuple(sorted(group.paused_systems)), datasets=options.paused.datasets),
+        "properties": options.properties,
+        "metadata": options.metadata,
         "directional": group.directional,
         "hub_system_id": group.hub_system_id,
         "system_ids": [member.system_id for member in group.members if member.registered],
         "members": {member.system_id: {"root": member.root} for member in group.members if member.registered},
         "expected": [member.hostname for member in group.members if not member.registered],
-        "paused": {"systems": sorted(group.paused_systems), "datasets": options["paused"]["datasets"]},
         "source": group.source,
         "created_at": group.created_at,
         "updated_at": group.updated_at,

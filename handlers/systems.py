@@ -2,10 +2,11 @@
 
 import uuid
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
+from handlers import answers as a
 from handlers import sync_groups
 from handlers.auth import limiter, make_key
 from handlers.bodies import GraceQuery, HeartbeatBody, Page, SystemBody, SystemChanges
@@ -18,7 +19,7 @@ from store import LEASES, REGISTRY, AlreadyExists, Store, heartbeat_of, inventor
 from store.documents import Heartbeat, System
 
 
-def register_system(request: Request, body: SystemBody) -> Answer:
+def register_system(request: Request, body: SystemBody) -> Answer[a.RegisteredSystem]:
     """Register a system; its API key is in the answer, this once. A known hostname is a conflict."""
     config = request.config
     if request.caller.role != "admin":
@@ -34,22 +35,22 @@ def register_system(request: Request, body: SystemBody) -> Answer:
         tx[REGISTRY].systems.put(system)
         tx[REGISTRY].keys.put(key)
         record(request, "system.registered", subject=system.hostname, system_id=system.id)
-    shown = {**present_system(request, system), "api_key": text}
-    return Answer(shown, status=201, headers={"Location": f"{config.api_prefix}/systems/{system.id}"})
+    shown: a.RegisteredSystem = {**present_system(request, system), "api_key": text}
+    return Answer(shown, headers={"Location": f"{config.api_prefix}/systems/{system.id}"})
 
 
-def list_systems(request: Request, query: Page) -> Answer:
+def list_systems(request: Request, query: Page) -> Answer[list[a.System]]:
     """List the systems, by hostname."""
     systems = sorted(request.store.read(REGISTRY).systems.all(), key=lambda system: system.hostname)
     return paginated(request, "/systems", query, systems, lambda system: present_system(request, system))
 
 
-def show_system(request: Request, system_id: str) -> dict[str, Any]:
+def show_system(request: Request, system_id: str) -> a.System:
     """Show one system. Raises NotFound."""
     return present_system(request, request.store.read(REGISTRY).systems.get(system_id))
 
 
-def change_system(request: Request, system_id: str, body: SystemChanges) -> dict[str, Any]:
+def change_system(request: Request, system_id: str, body: SystemChanges) -> a.System:
     """Change the fields given (metadata as a whole) and leave the others."""
     given = {name: getattr(body, name) for name in SystemBody.__struct_fields__}
     changes = {name: value for name, value in given.items() if value is not msgspec.UNSET}
@@ -67,7 +68,7 @@ def change_system(request: Request, system_id: str, body: SystemChanges) -> dict
     return present_system(request, after)
 
 
-def forget_system(request: Request, system_id: str) -> Answer:
+def forget_system(request: Request, system_id: str) -> None:
     """Delete a system with its keys and inventory, and take it out of its groups. A hub is a conflict."""
     store = request.store
     with store.transaction(REGISTRY, LEASES) as tx:
@@ -86,7 +87,6 @@ def forget_system(request: Request, system_id: str) -> Answer:
     for shard in (heartbeat_of(system_id), inventory_of(system_id), *store.history_segments(system_id)):
         store.remove(shard)
     record(request, "system.deleted", subject=system.hostname, system_id=system_id)
-    return Answer(status=204)
 
 
 def _forget_work(view: Any, system_id: str) -> None:
@@ -99,7 +99,7 @@ def _forget_work(view: Any, system_id: str) -> None:
             table.remove(each.id)
 
 
-def report_heartbeat(request: Request, system_id: str, body: HeartbeatBody) -> Answer:
+def report_heartbeat(request: Request, system_id: str, body: HeartbeatBody) -> Answer[a.HeartbeatAnswer]:
     """Note that the system is there, and say whether its inventory is still the one that was reported.
 
     A digest that fits confirms the inventory. It is stale, even so, once it is older than full_report_s, or when a
@@ -119,8 +119,8 @@ def report_heartbeat(request: Request, system_id: str, body: HeartbeatBody) -> A
     full_until = before.reported_at and before.reported_at + timedelta(seconds=request.config.full_report_s)
     current = fits and full_until is not None and request.now < full_until and not _was_changed(store, before)
     groups = [group for group in sync_groups.all_groups(request) if group.has(system_id)]
-    inventory = "current" if current else "stale"
-    answer = {
+    inventory: Literal["current", "stale"] = "current" if current else "stale"
+    answer: a.HeartbeatAnswer = {
         "status": connectivity(request, request.now),
         "last_seen": request.now,
         "inventory": inventory,
@@ -163,12 +163,12 @@ def _last_digest(store: Store, system_id: str) -> str | None:
     return reports.get("current").digest if "current" in reports else None
 
 
-def show_system_health(request: Request, system_id: str) -> dict[str, Any]:
+def show_system_health(request: Request, system_id: str) -> a.SystemHealth:
     """Show whether a system is there, and how old its inventory is. Raises NotFound."""
     return _health_of(request, request.store.read(REGISTRY).systems.get(system_id))
 
 
-def list_system_health(request: Request) -> Answer:
+def list_system_health(request: Request) -> Answer[list[a.SystemHealth]]:
     """Show the health of every system that the caller may see."""
     systems = sorted(request.store.read(REGISTRY).systems.all(), key=lambda system: system.hostname)
     own = request.caller.system_id if request.caller.is_agent else None
@@ -176,7 +176,7 @@ def list_system_health(request: Request) -> Answer:
     return Answer(shown, headers={"X-Total-Count": str(len(shown))})
 
 
-def _health_of(request: Request, system: System) -> dict[str, Any]:
+def _health_of(request: Request, system: System) -> a.SystemHealth:
     seen_at = last_seen(request.store, system.id)
     inventory = request.store.read(inventory_of(system.id)).reports
     report = inventory.get("current") if "current" in inventory else None
@@ -193,7 +193,7 @@ def _health_of(request: Request, system: System) -> dict[str, Any]:
     }
 
 
-def rotate_api_key(request: Request, system_id: str, query: GraceQuery) -> dict[str, Any]:
+def rotate_api_key(request: Request, system_id: str, query: GraceQuery) -> a.RotatedKey:
     """Make a new key at once; the old ones stay valid for the grace period."""
     config = request.config
     grace = timedelta(seconds=config.key_grace_s if query.grace_s is None else query.grace_s)
@@ -212,20 +212,19 @@ def rotate_api_key(request: Request, system_id: str, query: GraceQuery) -> dict[
     return {"system_id": system_id, "api_key": text, "old_key_valid_until": request.now + grace}
 
 
-def revoke_api_key(request: Request, system_id: str) -> Answer:
+def revoke_api_key(request: Request, system_id: str) -> None:
     """Revoke every key of a system at once."""
     with request.store.transaction(REGISTRY) as tx:
         system = tx[REGISTRY].systems.get(system_id)
         for key in tx[REGISTRY].keys.find(system_id=system_id):
             tx[REGISTRY].keys.remove(key.id)
     record(request, "key.revoked", subject=system.hostname, system_id=system_id)
-    return Answer(status=204)
 
 
 # --- presenting ----------------------------------------------------------------------------------
 
 
-def present_system(request: Request, system: System) -> dict[str, Any]:
+def present_system(request: Request, system: System) -> a.System:
     """A system as the API shows it."""
     seen_at = last_seen(request.store, system.id)
     return {
@@ -255,7 +254,7 @@ def confirmed_at(store: Store, system_id: str) -> datetime | None:
     return beats.get(system_id).confirmed_at if system_id in beats else None
 
 
-def connectivity(request: Request, seen_at: datetime | None) -> str:
+def connectivity(request: Request, seen_at: datetime | None) -> a.Connectivity:
     """online, offline, or unknown for a system that never called."""
     if seen_at is None:
         return "unknown"

@@ -1,6 +1,7 @@
 """Single values from outside, checked: numbers with their ranges, names, moments."""
 
 from datetime import UTC, datetime
+from typing import Literal
 
 import msgspec
 
@@ -34,7 +35,7 @@ def guid(value: object, loc: str) -> str | None:
     return None if parsed is None else str(parsed)
 
 
-def identity(snapshot_guid: str | None) -> str:
+def identity(snapshot_guid: str | None) -> Literal["guid", "name"]:
     """What a snapshot is known by: its guid, or only its name and creation time. Nothing is destroyed by the latter."""
     return "guid" if snapshot_guid else "name"
 

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 import msgspec.inspect
+import msgspec.structs
 
 from handlers.errors import Invalid, Malformed, PreconditionFailed, TooLarge, UnsupportedMediaType
 from handlers.request import Request
@@ -109,6 +110,24 @@ def _meanings(kind: Any) -> dict[str, str]:
             below = getattr(node, name, ())
             nodes += below if isinstance(below, tuple) else (below,)
     return found
+
+
+def decode_part(text: str, kind: Any, loc: str) -> Any:
+    """A part of a path as a msgspec type. Raises Invalid."""
+    try:
+        return msgspec.convert(text, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise Invalid.at(loc, str(error)) from None
+
+
+def decode_headers(kind: type[msgspec.Struct], headers: Mapping[str, str]) -> Any:
+    """The headers (by their names in lower case) that a Struct names. Raises Invalid."""
+    names = [each.encode_name for each in msgspec.structs.fields(kind)]
+    values = {name: headers[name.lower()] for name in names if name.lower() in headers}
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error), kind) from None
 
 
 def decode_query(kind: type[msgspec.Struct], query_string: str) -> Any:

@@ -264,7 +264,7 @@ def test_a_body_of_another_kind_is_415(sent: Sent, endpoint: Endpoint, kind: str
     assert_refused(raw(sent, endpoint, b"x", **{"Content-Encoding": "br"}), 415)
 
 
-@rows(lambda endpoint: endpoint.body is not None or endpoint.body_raw)
+@rows(lambda endpoint: endpoint.reads_body)
 def test_a_body_over_the_limit_is_413(make_witness: Any, endpoint: Endpoint) -> None:
     limits = {"max_inventory_bytes": 3_000_000}
     sent = Sent(client_of(make_witness(**limits)))
