@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from msgspec import Meta
 
-from config import DatasetGlobs, Paused, SnapshotGlobs
+from config.groups import DatasetGlobs, Paused, SnapshotGlobs
 from handlers.bodies import Dataset, Guid, Hostname, Root, SnapshotName, Uuid, When
 
 Connectivity = Literal["online", "offline", "unknown"]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from config import GroupOptions, GroupSettings, Paused
+from config.groups import GroupOptions, GroupSettings, Paused
 from handlers import answers as a
 from handlers.bodies import GroupBody, GroupChanges, MemberBody, MembershipBody, Page
 from handlers.errors import Conflicting, Invalid
