@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from planner.histories import Ahead, Diverged, FastForward, History, Relation, Unclear, Unrelated, newest_common, relate
 from planner.sites import Scene, Site
+from planner.sources import Wish, route
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +83,19 @@ def _newest_first(site: Site, path: str) -> tuple[int, int]:
 
 def _whom_all_follow(scene: Scene, path: str, holders: Sequence[Site]) -> Site | None:
     for leader in holders:
-        lead = leader.histories[path]
-        others = (site.histories[path] for site in holders if site is not leader)
-        if all(isinstance(relate(lead, other), FastForward | Unclear) for other in others):
+        if all(_can_follow(scene, path, leader, other) for other in holders if other is not leader):
             return leader
     return None
+
+
+def _can_follow(scene: Scene, path: str, leader: Site, other: Site) -> bool:
+    """Whether the leader's history applies to another's as it is, or once a third has brought what links the two."""
+    lead, held = leader.histories[path], other.histories[path]
+    relation = relate(lead, held)
+    if not isinstance(relation, Unrelated):
+        return isinstance(relation, FastForward | Unclear)
+    wanted = tuple(snapshot for snapshot in lead.snapshots if scene.wants(snapshot))
+    return bool(route(scene, Wish(path, other, held, wanted, leader, None)).legs)
 
 
 def _related(path: str, holders: Sequence[Site]) -> list[list[Site]]:

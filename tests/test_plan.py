@@ -125,6 +125,9 @@ def test_another_member_helps_where_the_hub_can_not(picture: str) -> None:
         "A: #1 2    B: 1       C: 9    => B #1-2, C orphaned",  # a bookmark makes them relatives
         "A: 5 x     B: #5 3    C: 9    => A #5-3 via B, C orphaned",
         "A: ()      B: ()              => nothing",
+        # B can follow A once it has got from C what links the two
+        "A: 2 X     B: 1       C: 1 2  => B 1-2 via C, B 2-X, C 2-X",
+        "A: 2 X     B: 1 Y     C: 1 2  => A+B orphaned",
     ],
 )
 def test_without_a_hub_all_follow_whom_all_can_follow(picture: str) -> None:

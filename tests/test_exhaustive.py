@@ -1,0 +1,80 @@
+"""Every small case: two or three histories of one dataset, planned, obeyed by model pools, and judged.
+
+EXHAUSTIVE=4 (or more) in the environment takes longer pasts than the usual run: that is for nights.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from planner.model import Policy
+from tests.small_cases import HUB, PEERS, check, check_resolution, drawn, kept_of, with_tail
+
+LONGEST = int(os.environ.get("EXHAUSTIVE", "3"))
+TAILS = ("", "x", "X", "*", "x *", "x@3", "X@3")
+
+
+def past_of(length: int) -> list[str]:
+    return [str(number) for number in range(1, length + 1)]
+
+
+def lines_of(length: int, tails: Iterable[str], marks: bool = False) -> Iterator[str]:
+    """Every line of a host that kept some of a past, and has something of its own on top."""
+    for kept, tail in product(kept_of(past_of(length), marks), tails):
+        line = with_tail(kept, tail)
+        if line is not None and not (f"{length}" in kept.split() and f"@{length}" in tail):
+            yield line
+
+
+def pictures(*hosts: Sequence[str]) -> Iterator[str]:
+    for lines in product(*hosts):
+        yield drawn(**dict(zip("ABC", lines, strict=False)))
+
+
+def assess(pictures: Iterable[str], policy: Policy, check: Callable[[str, Policy], None] = check) -> None:
+    for picture in pictures:
+        try:
+            check(picture, policy)
+        except Exception as error:
+            raise AssertionError(f"{picture}: {error}") from error
+
+
+def test_every_replica_of_a_hub() -> None:
+    hub, replica = lines_of(LONGEST, [""], marks=True), lines_of(LONGEST, TAILS)
+    assess(pictures([*hub], [*replica]), HUB)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"snapshot_exclude": ("2",)}, {"snapshot_include": ("1", "3")}, {"initial": "newest"}],
+)
+def test_every_replica_of_a_hub_that_sends_some_only(fields: dict[str, object]) -> None:
+    hub, replica = lines_of(LONGEST, [""], marks=True), lines_of(LONGEST, ["", "x@3"])
+    assess(pictures([*hub], [*replica]), replace(HUB, **fields))
+
+
+def test_every_third_member_that_can_help() -> None:
+    lines = [*lines_of(LONGEST, [""])]
+    assess(pictures(lines, lines, lines), HUB)
+    marked = [*lines_of(LONGEST - 1, [""], marks=True)]
+    assess(pictures(marked, [*lines_of(LONGEST - 1, ["", "X", "x"])], marked), HUB)
+
+
+def test_every_two_peers() -> None:
+    lines = [*lines_of(LONGEST - 1, TAILS[:5], marks=True)]
+    own = [*lines_of(LONGEST - 1, ["", "y", "Y", "*", "Y@x"])]
+    assess(pictures(lines, own), PEERS)
+
+
+def test_every_three_peers() -> None:
+    hosts = [[*lines_of(LONGEST - 1, ["", own])] for own in "XYz"]
+    assess(pictures(*hosts), PEERS)
+
+
+@pytest.mark.parametrize("discard", [False, True])
+def test_every_way_out_of_a_conflict(discard: bool) -> None:
+    hub, replica = lines_of(LONGEST, [""], marks=True), lines_of(LONGEST, ["X", "*", "x X"])
+    assess(pictures([*hub], [*replica]), HUB, lambda picture, policy: check_resolution(picture, policy, discard))
