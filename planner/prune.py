@@ -2,8 +2,9 @@
 
 A snapshot is needed when it is the newest one that any two members share, when a transfer that is planned,
 running or broken off starts or ends with it, when it has holds or clones, and when it is the last copy of
-anything the group wants. Members that are away count with what they last reported. What is not known is
-needed, and what is known by its name only is never judged by it.
+anything the group wants. Of several copies that nothing else keeps, one member is named to keep its own, so that
+hosts that prune in the same minute don't drop them all. Members that are away count with what they last reported.
+What is not known is needed, and what is known by its name only is never judged by it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -222,21 +223,50 @@ def _unreadable(copies: Iterable[_Copy]) -> _Need | None:
 
 
 def _verdict(snapshot: Snapshot, copy: _Copy, case: _Case) -> Verdict:
-    needs = [case.stop] if case.stop is not None else []
-    needs += [*case.needs.of(copy.system, snapshot.guid), *_own_needs(snapshot, copy, case.clones)]
-    others = [c for c in case.copies if c is not copy and c.counts and snapshot.guid in c.history.places]
-    wanted = case.wants(snapshot)
-    if wanted and not others:
-        needs.append(_Need("the group wants it, and no other system that reported lately has a copy"))
+    needs = _firm_needs(snapshot, copy, case)
+    keeper = _keeper(snapshot, case) if case.wants(snapshot) else None
+    if case.wants(snapshot) and keeper in (None, copy) and not needs:
+        needs.append(_last_need(snapshot, copy, case))
     by = {need.by for need in needs}
     return Verdict(
         system_id=copy.system,
         dataset=copy.history.replica.dataset,
         snapshot=snapshot,
         needed=bool(needs),
-        reason="; ".join(dict.fromkeys(need.reason for need in needs)) or _why_it_may_go(wanted, others),
+        reason="; ".join(dict.fromkeys(need.reason for need in needs)) or _why_it_may_go(keeper),
         needed_by=tuple(c.system for c in case.copies if c.system in by),
     )
+
+
+def _firm_needs(snapshot: Snapshot, copy: _Copy, case: _Case) -> list[_Need]:
+    """Why a copy must stay, whatever other copies there are."""
+    needs = [case.stop] if case.stop is not None else []
+    return [*needs, *case.needs.of(copy.system, snapshot.guid), *_own_needs(snapshot, copy, case.clones)]
+
+
+def _keeper(snapshot: Snapshot, case: _Case) -> _Copy | None:
+    """Who keeps a snapshot so that others may let it go: one, or else all might in the same minute.
+
+    Of those that reported lately, one that must keep it anyway; then the hub; then the first as configured.
+    """
+    holders = [copy for copy in case.copies if copy.counts and snapshot.guid in copy.history.places]
+
+    def rank(copy: _Copy) -> tuple[bool, bool]:
+        held = copy.history.get(snapshot.guid)
+        return not (held and _firm_needs(held, copy, case)), copy.system != case.policy.hub
+
+    return min(holders, key=rank, default=None)
+
+
+def _last_need(snapshot: Snapshot, copy: _Copy, case: _Case) -> _Need:
+    """Why the one keeps it that nothing else obliges to."""
+    others = [
+        c.member.hostname for c in case.copies if c is not copy and snapshot.guid in c.history.places and c.counts
+    ]
+    if not others:
+        return _Need("the group wants it, and no other system that reported lately has a copy")
+    who = "the hub" if copy.system == case.policy.hub else copy.member.hostname
+    return _Need(f"{who} keeps the copy that lets {' and '.join(others)} let theirs go")
 
 
 def _own_needs(snapshot: Snapshot, copy: _Copy, clones: Mapping[tuple[str, str], str]) -> Iterator[_Need]:
@@ -251,11 +281,10 @@ def _own_needs(snapshot: Snapshot, copy: _Copy, clones: Mapping[tuple[str, str],
         yield _Need(f"{clone} is a clone of it", copy.system)
 
 
-def _why_it_may_go(wanted: bool, others: Sequence[_Copy]) -> str:
-    if not wanted:
+def _why_it_may_go(keeper: _Copy | None) -> str:
+    if keeper is None:
         return "no transfer needs it, and the group does not want it"
-    names = " and ".join(copy.member.hostname for copy in others)
-    return f"no transfer needs it, and {names} {'has' if len(others) == 1 else 'have'} it too"
+    return f"no transfer needs it, and {keeper.member.hostname} keeps a copy"
 
 
 def _pruned_on_the_hub(policy: Policy, copies: Sequence[_Copy], gone: Mapping[str, set[str]]) -> frozenset[str]:

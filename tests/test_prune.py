@@ -28,7 +28,7 @@ from planner.prune import prunable
 from tests.tokens import encode_resume_token
 
 NOW = 1_800_000_000.0
-POLICY = Policy("group", "media", order=("A", "B", "C"), stale_after_s=86400)
+POLICY = Policy("group", "media", order=("K", "A", "B", "C"), stale_after_s=86400)
 NO_WORK, NO_PLAN = Work(), Plan()
 
 
@@ -80,21 +80,22 @@ def the(verdicts: list[Verdict], system: str, name: str) -> Verdict:
 @pytest.mark.parametrize(
     "picture",
     [
-        "A: 1 2 3  B: 1 2 3             => A 1 2, B 1 2",
-        "A: 1 2 3  B: 1 2               => A 1, B 1",  # 3 has one copy only
+        "A: 1 2 3  B: 1 2 3             => B 1 2",  # of two copies, the first as configured keeps one
+        "A: 1 2 3  B: 1 2               => B 1",  # 3 has one copy only
         "A: 1 2 3                       => nothing",
         "A: 1 2 3  B: 4 5               => nothing",
-        "A: 1 2 3  B: 1 2 3  C: 1       => A 2, B 2",  # C's next increment starts from 1
-        "A: 1 2 3  B: 1 2 3  C-: 1      => A 2, B 2",  # also when it is away
-        "A: 1 2 3  B: 1 2 3  C/: 1      => A 2, B 2",  # or its pool is
+        "A: 1 2 3  B: 1 2 3  C: 1       => B 2",  # C's next increment starts from 1
+        "A: 1 2 3  B: 1 2 3  C-: 1      => B 2",  # also when it is away
+        "A: 1 2 3  B: 1 2 3  C/: 1      => B 2",  # or its pool is
         "A: 1 2 3  B-: 1 2 3            => B 1 2",  # a copy that may be gone is no second copy
         "A: 1 2 3  B/: 1 2 3            => nothing",
         "A: #2 3   B: 1 2               => nothing",  # B's 2 is a base, though A has only its bookmark
         "A: #2 3   B: 1 2 3             => nothing",
-        "A: 1 2 3  B: 3 2 1             => A 2, B 2",  # orders that disagree: both ends are kept
-        "A: h1 2 3  B: 1 2 3            => A 2, B 1 2",
-        "A: ?1 2 3  B: 1 2 3            => A 2, B 1 2",
-        "A: ~1 2 3  B: 1 2 3            => A 2, B 2",
+        "A: 1 2 3  B: 3 2 1             => B 2",  # orders that disagree: both ends are kept
+        "A: h1 2 3  B: 1 2 3            => B 1 2",
+        "A: 1 2 3  B: h1 2 3            => A 1, B 2",  # whoever must keep it anyway is enough
+        "A: ?1 2 3  B: 1 2 3            => B 1 2",
+        "A: ~1 2 3  B: 1 2 3            => B 2",
         "A: ~1 2  B: ~1 2               => nothing",
     ],
 )
@@ -108,11 +109,12 @@ def test_verdicts_say_why_and_for_whom() -> None:
     assert the(verdicts, "A", "s1").reason == "it is the newest snapshot shared with hostC"
     assert the(verdicts, "A", "s1").needed_by == ("C",)
     assert (the(verdicts, "A", "s2").reason, the(verdicts, "A", "s2").needed_by) == ("it has holds", ("A",))
-    assert the(verdicts, "B", "s2").reason == "no transfer needs it, and hostA has it too"
+    assert the(verdicts, "B", "s2").reason == "no transfer needs it, and hostA keeps a copy"
     assert the(verdicts, "B", "s1").needed_by == ("C",)
     assert the(judge(members("A: ?1 2  B: 1 2")), "A", "s1").reason.endswith("report the column userrefs")
     everywhere = judge(members("A: 1 2  B: 1 2  C: 1 2"))
-    assert the(everywhere, "C", "s1").reason == "no transfer needs it, and hostA and hostB have it too"
+    assert the(everywhere, "C", "s1").reason == "no transfer needs it, and hostA keeps a copy"
+    assert the(everywhere, "A", "s1").reason == "hostA keeps the copy that lets hostB and hostC let theirs go"
 
 
 def test_order_is_the_configured_one_then_dataset_then_age() -> None:
@@ -142,13 +144,13 @@ def test_raw_streams_need_the_same_iv_set() -> None:
 
     [one, other] = members("A: 1 2 3  B: 1 2 3")
     mixed = [with_iv_sets(one, "i", "j", "k"), with_iv_sets(other, "i", "j", "x")]
-    assert droppable(judge(mixed)) == "A 1, B 1"  # 3 for plain streams, 2 for raw ones
-    assert droppable(judge([with_iv_sets(one, "i", "j", "k"), with_iv_sets(other, "i", "j", None)])) == "A 1, B 1"
+    assert droppable(judge(mixed)) == "B 1"  # 3 for plain streams, 2 for raw ones
+    assert droppable(judge([with_iv_sets(one, "i", "j", "k"), with_iv_sets(other, "i", "j", None)])) == "B 1"
 
 
 # --- work that is planned, running or broken off -------------------------------------------------
 
-FOUR = "A: 1 2 3 4  B: 1 2 3 4"
+FOUR = "K: 1 2 3 4  A: 1 2 3 4  B: 1 2 3 4"  # K, the first as configured, keeps what nothing else does
 
 
 def step(type: str, **fields: Any) -> Step:
@@ -161,17 +163,17 @@ def test_planned_transfers_keep_what_they_send() -> None:
     sync = step("sync", base=Snapshot("s1", "1"), end=delivers[-1], delivers=delivers)
     those = members(FOUR)
     assert droppable(judge(those)) == "A 1 2 3, B 1 2 3"
-    assert droppable(judge(those, plan=Plan(steps=(sync,)))) == "B 1 2 3"
-    assert droppable(judge(those, plan=Plan(steps=(replace(sync, delivers=()),)))) == "A 2, B 1 2 3"
-    assert droppable(judge(those, plan=Plan(steps=(replace(sync, target="B"),)))) == "B 2 3"
+    assert droppable(judge(those, plan=Plan(steps=(sync,)))) == "K 1 2 3, B 1 2 3"
+    assert droppable(judge(those, plan=Plan(steps=(replace(sync, delivers=()),)))) == "K 1 3, A 2, B 1 2 3"
+    assert droppable(judge(those, plan=Plan(steps=(replace(sync, target="B"),)))) == "K 1 2 3, B 2 3"
     assert droppable(judge(those, plan=Plan(steps=(replace(sync, path="other"),)))) == "A 1 2 3, B 1 2 3"
     mark = step("bookmark", target="A", end=Snapshot("s2", "2"))
-    assert droppable(judge(those, plan=Plan(steps=(mark,)))) == "A 1 3, B 1 2 3"
+    assert droppable(judge(those, plan=Plan(steps=(mark,)))) == "K 2, A 1 3, B 1 2 3"
 
 
 def test_leases_of_any_group_keep_their_base_and_end() -> None:
     lease = Lease("id", "another group", "A", "A", "B", "tank/data", "tank/data", "1", "3", NOW + 60)
-    assert droppable(judge(members(FOUR), work=Work(leases=(lease,)))) == "A 2, B 2"
+    assert droppable(judge(members(FOUR), work=Work(leases=(lease,)))) == "K 1 3, A 2, B 2"
     elsewhere = replace(lease, source_dataset="tank/other", target_dataset="tank/other")
     assert droppable(judge(members(FOUR), work=Work(leases=(elsewhere,)))) == "A 1 2 3, B 1 2 3"
 
@@ -203,20 +205,20 @@ def test_a_decision_keeps_what_it_starts_from() -> None:
 
 
 def test_clones_keep_their_origin() -> None:
-    [one, other] = members(FOUR)
+    [keeper, one, other] = members(FOUR)
     clone = Replica("tank/clone", origin="tank/data@s2")
     cloned = replace(one, replicas={**one.replicas, "tank/clone": clone})
-    assert droppable(judge([cloned, other])) == "A 1 3, B 1 2 3"
-    assert the(judge([cloned, other]), "A", "s2").reason == "tank/clone is a clone of it"
+    assert droppable(judge([keeper, cloned, other])) == "K 2, A 1 3, B 1 2 3"
+    assert the(judge([keeper, cloned, other]), "A", "s2").reason == "tank/clone is a clone of it"
     away = replace(one, absent={"tank/clone": clone})
-    assert droppable(judge([away, other])) == "A 1 3, B 1 2 3"
+    assert droppable(judge([keeper, away, other])) == "K 2, A 1 3, B 1 2 3"
 
 
 def test_what_arrived_since_the_last_report_counts() -> None:
     those = members("A: 1 2 3  B: 1")
     three = (Snapshot("s2", "2"), Snapshot("s3", "3"))
     sync = step("sync", target="B", base=Snapshot("s1", "1"), end=three[-1], delivers=three)
-    assert droppable(judge(those, work=Work(credits=(Credit(sync, three, NOW + 1),)))) == "A 1 2, B 1"
+    assert droppable(judge(those, work=Work(credits=(Credit(sync, three, NOW + 1),)))) == "A 2, B 1"
     assert droppable(judge(those, work=Work(credits=(Credit(sync, three, NOW - 1),)))) == "nothing"
 
 
@@ -228,18 +230,16 @@ GONE = Work(gone=(Gone("A", "tank/data", "1"),))
 
 def test_what_the_hub_pruned_is_no_longer_wanted() -> None:
     those = members("A: 2 3  B: 1 2 3")
-    assert droppable(judge(those, DIRECTIONAL, GONE)) == "A 2, B 1 2"
+    assert droppable(judge(those, DIRECTIONAL, GONE)) == "B 1 2"
     assert the(judge(those, DIRECTIONAL, GONE), "B", "s1").reason == (
         "no transfer needs it, and the group does not want it"
     )
-    assert droppable(judge(those, DIRECTIONAL)) == "A 2, B 2"  # perhaps the hub never had it
-    assert droppable(judge(those, POLICY, GONE)) == "A 2, B 2"  # without a hub, nobody decides that alone
+    assert droppable(judge(those, DIRECTIONAL)) == "B 2"  # perhaps the hub never had it
+    assert droppable(judge(those, POLICY, GONE)) == "B 2"  # without a hub, nobody decides that alone
     hub_b = replace(DIRECTIONAL, hub="B")
-    assert (
-        droppable(judge(members("A: 1 2 3  B: 2 3"), hub_b, Work(gone=(Gone("B", "tank/data", "1"),)))) == "A 1 2, B 2"
-    )
+    assert droppable(judge(members("A: 1 2 3  B: 2 3"), hub_b, Work(gone=(Gone("B", "tank/data", "1"),)))) == "A 1 2"
     by_another = Work(gone=(Gone("B", "tank/data", "1"), Gone("A", "tank/other", "1")))
-    assert droppable(judge(those, DIRECTIONAL, by_another)) == "A 2, B 2"
+    assert droppable(judge(those, DIRECTIONAL, by_another)) == "B 2"
 
 
 def test_what_came_back_to_the_hub_is_wanted() -> None:
@@ -256,7 +256,7 @@ def test_a_dataset_that_the_hub_lost_was_not_pruned() -> None:
 def test_what_the_filters_leave_out_needs_no_second_copy() -> None:
     policy = replace(POLICY, snapshot_exclude=("s1", "s3"))
     assert droppable(judge(members("A: 1 2 3  B: 2"), policy)) == "A 1 3"
-    assert droppable(judge(members("A: 1 2 3  B: 2 3"), policy)) == "A 1 2, B 2"
+    assert droppable(judge(members("A: 1 2 3  B: 2 3"), policy)) == "A 1, B 2"
     assert not the(judge(members("A: 1 2 3  B: 2"), policy), "A", "s3").needed
 
 
@@ -273,7 +273,7 @@ def test_an_unaccepted_mass_deletion_stops_every_delete(flagged: str) -> None:
 def test_the_guard_holds_when_the_dataset_itself_is_gone() -> None:
     [one, *others] = members("A: 1  B: 1 2 3  C: 1 2 3")
     lost = replace(one, replicas={})
-    assert droppable(judge([lost, *others])) == "B 1 2, C 1 2"
+    assert droppable(judge([lost, *others])) == "C 1 2"
     assert droppable(judge([lost, *others], work=Work(guards=(Guard("A", "tank/data"),)))) == "nothing"
 
 
@@ -305,10 +305,17 @@ def test_every_pair_keeps_its_newest_common_snapshot_when_all_else_goes(a: str, 
                 assert shared(one, other) == shared(one_left, other_left)
 
 
-@given(lines, lines, lines, st.sampled_from("ABC"))
-def test_nothing_wanted_is_lost_when_one_system_drops_all_it_may(a: str, b: str, c: str, who: str) -> None:
+@given(lines, lines, lines, st.sampled_from([None, "B"]))
+def test_nothing_wanted_is_lost_when_all_drop_what_they_may_at_once(a: str, b: str, c: str, hub: str | None) -> None:
     those = members(f"A: {a}  B: {b}  C: {c}")
-    verdicts = judge(those)
-    left = [without(m, verdicts) if m.system_id == who else m for m in those]
+    verdicts = judge(those, replace(POLICY, hub=hub, directional=hub is not None))
+    left = [without(m, verdicts) for m in those]
     before, after = ({s.guid for m in ms for s in m.replicas["tank/data"].snapshots} for ms in (those, left))
     assert before == after
+
+
+def test_the_hub_keeps_what_all_have() -> None:
+    policy = replace(POLICY, hub="B", directional=True)
+    verdicts = judge(members("A: 1 2  B: 1 2  C: 1 2"), policy)
+    assert droppable(verdicts) == "A 1, C 1"
+    assert the(verdicts, "B", "s1").reason == "the hub keeps the copy that lets hostA and hostC let theirs go"

@@ -383,11 +383,13 @@ def test_prunable_says_what_may_go_and_for_whom_the_rest_is_kept(small: Boxes) -
         agent.report(text, COLUMNS)
     answer = small.nas.get(f"/sync/{small.group}/prunable")
     assert answer["sync_group_id"] == small.group
-    mine = next(each for each in answer["systems"] if each["system_id"] == small.nas.id)
-    assert [entry["name"] for entry in mine["prunable"] if entry["dataset"] == "tank"] == ["s1"]
-    kept = {entry["name"]: entry for entry in mine["keep"] if entry["dataset"] == "tank"}
+    backup = next(each for each in answer["systems"] if each["system_id"] == small.backup.id)
+    assert [entry["name"] for entry in backup["prunable"]] == ["s1"]
+    kept = {entry["name"]: entry for entry in backup["keep"]}
     assert set(kept) == {"s2", "s3"}
     assert small.offsite.id in kept["s2"]["needed_by"]
+    nas = next(each for each in answer["systems"] if each["system_id"] == small.nas.id)
+    assert nas["prunable"] == []  # the hub keeps what lets others go
     assert all(
         entry["reason"] and entry["guid"] for each in answer["systems"] for entry in each["prunable"] + each["keep"]
     )
