@@ -208,7 +208,7 @@ def _require_still_free(request: Request, lease: Lease, leases: list[Lease]) -> 
 
 def finish_action(
     request: Request, action_id: str, exit_status: ExitStatus, headers: FinishHeaders
-) -> a.DoneAction | a.FailedAction:
+) -> a.FinishedAction:
     """Say how an action ended: 0 with the expected guid is done; anything else is a failure, tried again later.
 
     Repeating it changes nothing: the first answer counts.
@@ -272,11 +272,11 @@ def _already_finished(view: Any, action_id: str, headers: LeaseHeaders) -> Credi
     return None
 
 
-def _done_json(credit: Credit) -> a.DoneAction:
+def _done_json(credit: Credit) -> a.FinishedAction:
     return {"action_id": credit.id, "status": "done", "finished_at": credit.finished_at}
 
 
-def _failed_json(failure: Failure) -> a.FailedAction:
+def _failed_json(failure: Failure) -> a.FinishedAction:
     return {
         "action_id": failure.id,
         "status": "failed",

@@ -42,6 +42,9 @@ Moment = (
     Annotated[str, Meta(description="RFC 3339 with an offset, or Unix seconds as zfs list -p prints them")]
     | Annotated[int, Meta(extra_json_schema={"minimum": 0, "maximum": 253402300799})]
 )
+Listing = Annotated[
+    str, Meta(examples=["tank/media@daily-2026-11-22\tsnapshot\t987\t42\t1795351200\t0\t4096\t-\t-\t-\t-\n"])
+]
 Digest = Annotated[str, _text("SHA-256 in small hexadecimal digits", "[0-9a-f]{64}", example="0f" * 32)]
 Limit = Annotated[int, Meta(ge=1, le=1000)]
 Offset = Annotated[int, Meta(ge=0, le=2**31)]

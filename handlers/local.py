@@ -12,7 +12,7 @@ import msgspec
 from handlers.auth import ensure_first_keys
 from handlers.request import Answer, Caller, Request, Witness
 from handlers.routes import ENDPOINTS
-from handlers.wire import encode_json
+from handlers.wire import decode_headers, encode_json
 from store import REGISTRY, NotFound
 from store.documents import Role
 
@@ -62,6 +62,8 @@ def ask(request: Request, endpoint_name: str, query: Any = None, body: Any = Non
     arguments: dict[str, Any] = dict(path_args)
     if endpoint.query is not None:
         arguments["query"] = msgspec.convert(query or {}, endpoint.query)
+    if endpoint.headers is not None:
+        arguments["headers"] = decode_headers(endpoint.headers, request.headers)
     if endpoint.body is not None:
         arguments["body"] = msgspec.convert(body or {}, endpoint.body)
     result = endpoint.handler(request, **arguments)

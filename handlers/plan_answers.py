@@ -104,22 +104,15 @@ class Progress(TypedDict):
     lease_expires_at: When
 
 
-class DoneAction(TypedDict):
-    """An action that ended well."""
+class FinishedAction(TypedDict):
+    """How an action ended: done, at finished_at; or failed, for the how manieth time, why, and when it is due again."""
 
     action_id: ActionId
-    status: Literal["done"]
-    finished_at: When
-
-
-class FailedAction(TypedDict):
-    """An action that failed, and when it is planned again."""
-
-    action_id: ActionId
-    status: Literal["failed"]
-    failures: int
-    message: str
-    retry_at: When
+    status: Literal["done", "failed"]
+    finished_at: NotRequired[When]
+    failures: NotRequired[int]
+    message: NotRequired[str]
+    retry_at: NotRequired[When]
 
 
 # --- where everything stands ---------------------------------------------------------------------

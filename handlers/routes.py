@@ -4,7 +4,19 @@ from typing import Any
 
 import bottle
 
-from handlers import actions, conflicts, events, health, inventories, singles, snapshots, sync, sync_groups, systems
+from handlers import (
+    actions,
+    conflicts,
+    events,
+    health,
+    inventories,
+    openapi,
+    singles,
+    snapshots,
+    sync,
+    sync_groups,
+    systems,
+)
 from handlers import bodies as b
 from handlers.binding import build_app
 from handlers.request import (
@@ -27,6 +39,7 @@ from handlers.request import (
 
 PEM, TEXT = "application/x-pem-file", "text/plain"
 TOTAL = ("X-Total-Count",)
+MADE: Any = {"status": 201, "sends": ("Location",)}
 PLAN: Any = {"gives": (JSON, TSV, SCRIPT), "sends": ("X-Plan-Expires", "X-Plan-Signature")}
 
 ENDPOINTS = (  # method, path, handler, callers, body, query
@@ -34,7 +47,8 @@ ENDPOINTS = (  # method, path, handler, callers, body, query
     Endpoint("GET", "/health/ready", health.show_readiness, ANYONE, refuses=(503,)),
     Endpoint("GET", "/health/live", health.show_liveness, ANYONE),
     Endpoint("GET", "/public-key", health.show_public_key, ANYONE, gives=(PEM,)),
-    Endpoint("POST", "/systems/register", systems.register_system, ENROLL, b.SystemBody, status=201, refuses=(409,)),
+    Endpoint("GET", "/openapi.json", openapi.show_openapi, ANYONE),
+    Endpoint("POST", "/systems/register", systems.register_system, ENROLL, b.SystemBody, **MADE, refuses=(409,)),
     Endpoint("GET", "/systems", systems.list_systems, VIEWER, query=b.Page),
     Endpoint("GET", "/systems/health", systems.list_system_health, OWN_OR_VIEWER, sends=TOTAL),
     Endpoint("GET", "/systems/<system_id>", systems.show_system, SELF_OR_VIEWER),
@@ -58,7 +72,7 @@ ENDPOINTS = (  # method, path, handler, callers, body, query
         inventories.replace_inventory,
         SELF,
         query=b.ColumnsQuery,
-        takes={TSV: str, JSON: b.InventoryBody},
+        takes={TSV: b.Listing, JSON: b.InventoryBody},
         large=True,
     ),
     Endpoint(
@@ -70,7 +84,7 @@ ENDPOINTS = (  # method, path, handler, callers, body, query
         sends=("X-Columns",),
     ),
     Endpoint("POST", "/systems/<system_id>/inventory/accept", inventories.accept_inventory, ADMIN, query=b.AcceptQuery),
-    Endpoint("POST", "/snapshots", singles.report_snapshot, OWN, b.SnapshotBody, status=201),
+    Endpoint("POST", "/snapshots", singles.report_snapshot, OWN, b.SnapshotBody, **MADE),
     Endpoint("POST", "/snapshots/batch", singles.report_snapshots, OWN, list[b.SnapshotBody], large=True, status=201),
     Endpoint("GET", "/snapshots", snapshots.list_snapshots, OWN_OR_VIEWER, query=b.SnapshotQuery),
     Endpoint("GET", "/snapshots/history", snapshots.list_history, OWN_OR_VIEWER, query=b.HistoryQuery),
@@ -79,7 +93,7 @@ ENDPOINTS = (  # method, path, handler, callers, body, query
     ),
     Endpoint("GET", "/snapshots/<snapshot_id>", snapshots.show_snapshot, OWN_OR_VIEWER),
     Endpoint("DELETE", "/snapshots/<snapshot_id>", singles.forget_snapshot, OWN, status=204),
-    Endpoint("POST", "/sync-groups", sync_groups.create_sync_group, ADMIN, b.GroupBody, status=201, refuses=(409,)),
+    Endpoint("POST", "/sync-groups", sync_groups.create_sync_group, ADMIN, b.GroupBody, **MADE, refuses=(409,)),
     Endpoint("GET", "/sync-groups", sync_groups.list_sync_groups, OWN_OR_VIEWER, query=b.Page),
     Endpoint("GET", "/sync-groups/<group_id>", sync_groups.show_sync_group, MEMBERS_OR_VIEWER),
     Endpoint("PUT", "/sync-groups/<group_id>", sync_groups.change_sync_group, ADMIN, b.GroupChanges, refuses=(409,)),
@@ -150,7 +164,7 @@ ENDPOINTS = (  # method, path, handler, callers, body, query
     ),
     Endpoint("GET", "/events", events.list_events, VIEWER, query=b.EventQuery),
 )
-AT_ROOT = ("/health", "/health/ready", "/health/live")
+AT_ROOT = ("/health", "/health/ready", "/health/live", "/openapi.json")
 
 
 def make_app(witness: Witness) -> bottle.Bottle:

@@ -12,6 +12,11 @@ from tests.witness import ADMIN, ENROLL, Client, client_of
 from zfs_sync import open_witness
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the flag that writes tests/golden anew."""
+    parser.addoption("--rewrite-golden", action="store_true", help="write the files of tests/golden anew")
+
+
 @pytest.fixture
 def make_witness(tmp_path: Path) -> Any:
     """A function that opens a witness; `groups` is what zfs_sync.yaml says under groups:, `settings` the rest."""

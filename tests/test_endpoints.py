@@ -20,6 +20,7 @@ WHO = {
     "show_readiness": {"anyone"},
     "show_liveness": {"anyone"},
     "show_public_key": {"anyone"},
+    "show_openapi": {"anyone"},
     "register_system": {"enroll"},
     "list_systems": {"viewer"},
     "list_system_health": {"viewer", "agents"},
@@ -331,8 +332,8 @@ def test_another_method_is_405_and_says_which_are_allowed(client: Client) -> Non
             assert known <= set(answer.headers["Allow"].split(","))
 
 
-def test_health_answers_at_the_root_too_and_nothing_else_does(client: Client) -> None:
-    for path in ("/health", "/health/ready", "/health/live"):
+def test_health_and_the_description_answer_at_the_root_too_and_nothing_else_does(client: Client) -> None:
+    for path in ("/health", "/health/ready", "/health/live", "/openapi.json"):
         assert client.app.get(path).json == client.app.get(BASE + path).json
     assert_refused(client.app.get("/systems", expect_errors=True), 404)
 
