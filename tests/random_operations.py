@@ -10,7 +10,7 @@ from tests.zfs_model import Dataset, Pools
 
 Random = random.Random
 Hosts = Mapping[str, Pools]  # by the pool's name
-PLACES = ("a", "a", "a/k", "b", "e", "e", "e/k", "v", "a.aside")
+PLACES = ("a", "a", "a", "a/k", "a/k", "b", "b", "e", "e", "e", "e/k", "e/k", "v", "v", "v/k", "a.aside", "a.aside")
 SNAPSHOTS = ("s1", "s2", "s3", "s4", "s5")
 SIZES = (3000, 40_000, 300_000)
 
@@ -222,7 +222,16 @@ def _transfer(rng: Random, hosts: Hosts, near: Dataset) -> Operation | None:
         cut = None  # so short a stream breaks off in its head, and nothing is begun
     chosen = {key: True for key, on in how.items() if on}
     origin = _origin(rng, hosts, near, target, base) if not there or rng.random() < 0.05 else None
+    if base and "/" in base and not origin and len(_holders(hosts, near, base, target)) > 1:
+        return None  # which of them zfs takes is nobody's business
     return Transfer(near.name, target, end, base, chosen, origin, resumable=rng.random() < 0.6, cut=cut)
+
+
+def _holders(hosts: Hosts, near: Dataset, base: str, target: str) -> list[str]:
+    """Where a target's pool has the snapshot that a clone's stream starts from."""
+    guid = host_of(hosts, near.name).find(base).guid
+    kept = host_of(hosts, target).datasets.values()
+    return [dataset.name for dataset in kept for snap in dataset.snapshots if snap.guid == guid]
 
 
 def _each_has_data(near: Dataset, end: str, base: str | None) -> bool:

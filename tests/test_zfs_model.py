@@ -234,10 +234,95 @@ def test_a_snapshot_that_is_there_already_is_read_past(nas: Pools, backup: Pools
         backup.receive("vault/whole", nas.send("tank/docs", "empty", "day3"))
 
 
-def test_intermediates_go_onto_an_origin_too(nas: Pools, backup: Pools) -> None:
+@pytest.fixture
+def cloned(nas: Pools) -> Pools:
+    """The source with tank/clone, a clone of day2 that has two snapshots of its own."""
+    nas.create("tank/spare")
+    nas.receive("tank/clone", nas.send("tank/docs", "day3", "day2"), origin="tank/docs@day2")
+    nas.write("tank/clone", 1)
+    nas.snapshot("tank/clone", "own")
+    return nas
+
+
+def test_a_clones_stream_finds_its_origin_itself(cloned: Pools, backup: Pools) -> None:
+    backup.receive("vault/first", cloned.send("tank/clone", "own", "tank/docs@day1"))
+    assert backup.dataset("vault/first").origin == "vault/docs@day1"
+    backup.receive("vault/clone", cloned.send("tank/clone", "own", "tank/docs@day2", intermediates=True))
+    assert backup.dataset("vault/clone").origin == "vault/docs@day2"
+    assert backup.guids("vault/clone") == cloned.guids("tank/clone")
+    with pytest.raises(Refused, match="destination 'vault/docs' exists"):
+        backup.receive("vault/docs", cloned.send("tank/clone", "own", "tank/docs@day2"))
+    elsewhere = Pools("elsewhere")
+    elsewhere.create("pool")
+    with pytest.raises(Refused, match="local origin for clone pool/other does not exist"):
+        elsewhere.receive("pool/other", cloned.send("tank/clone", "own", "tank/docs@day2"))
+
+
+def test_a_broken_clones_stream_resumes(cloned: Pools, backup: Pools) -> None:
+    stream = cloned.send("tank/clone", "day3", "tank/docs@day2").cut(0)
+    with pytest.raises(Refused, match="Partially received"):
+        backup.receive("vault/clone", stream, resumable=True)
+    token = backup.token("vault/clone")
+    assert token
+    backup.receive("vault/clone", cloned.resume(token), resumable=True)
+    assert backup.dataset("vault/clone").origin == "vault/docs@day2"
+
+
+def test_intermediates_of_no_clone_do_not_go_onto_an_origin(nas: Pools, backup: Pools) -> None:
     stream = nas.send("tank/docs", "day3", "day1", intermediates=True)
-    backup.receive("vault/clone", stream, origin="vault/docs@day1")
-    assert backup.guids("vault/clone") == nas.guids("tank/docs")[1:]
+    with pytest.raises(Refused, match="incremental stream: destination 'vault/clone' does not exist"):
+        backup.receive("vault/clone", stream, origin="vault/docs@day1")
+
+
+def test_nothing_lies_below_a_volume(nas: Pools, backup: Pools) -> None:
+    nas.create("tank/disk", "volume")
+    nas.snapshot("tank/disk", "day1")
+    with pytest.raises(Refused, match="canmount' does not apply"):
+        backup.receive("vault/disk", nas.send("tank/disk", "day1"), properties={"canmount": "noauto"})
+    backup.receive("vault/disk", nas.send("tank/disk", "day1"), properties={"readonly": "on"})
+    for refused in (
+        lambda: backup.create("vault/disk/below"),
+        lambda: backup.rename("vault/docs", "vault/disk/docs"),
+        lambda: backup.receive("vault/disk/docs", nas.send("tank/docs", "day1")),
+    ):
+        with pytest.raises(Refused, match="is not a filesystem"):
+            refused()
+
+
+def test_a_full_pool_keeps_what_came_if_it_can_be_resumed(nas: Pools, backup: Pools) -> None:
+    nas.write("tank/docs", 50_000)
+    nas.snapshot("tank/docs", "day4")
+    backup.capacity["vault"] = 24576 * 2 + 1000 + 2000 + 3000 + 10_000
+    stream = nas.send("tank/docs", "day4", "day2", intermediates=True)
+    with pytest.raises(Refused, match="cannot receive incremental stream: out of space"):
+        backup.receive("vault/docs", stream, resumable=True)
+    assert backup.guids("vault/docs") == nas.guids("tank/docs")[:3]
+    assert backup.token("vault/docs")
+    with pytest.raises(Refused, match="No space left on device"):
+        backup.write("vault", 10_001)
+    backup.write("vault", 10_000)
+    for refused in (
+        lambda: backup.create("vault/new"),
+        lambda: backup.snapshot("vault", "full"),
+        lambda: backup.bookmark("vault/docs", "day2", "full"),
+    ):
+        with pytest.raises(Refused, match="out of space"):
+            refused()
+    backup.abort("vault/docs")
+    backup.rename("vault/docs", "vault/papers")
+
+
+def test_a_resumed_stream_that_may_not_be_kept_is_dropped_if_refused(nas: Pools, backup: Pools) -> None:
+    for resumable in (True, False):
+        if not backup.token("vault/docs"):
+            with pytest.raises(Refused, match="Partially received"):
+                backup.receive("vault/docs", nas.send("tank/docs", "day3", "day2").cut(0), resumable=True)
+        token = backup.token("vault/docs")
+        assert token
+        backup.write("vault/docs", 1)
+        with pytest.raises(Refused, match="has been modified"):
+            backup.receive("vault/docs", nas.resume(token), resumable=resumable)
+        assert bool(backup.token("vault/docs")) is resumable
 
 
 def test_snapshots_that_are_gone_do_not_save_the_others(nas: Pools) -> None:

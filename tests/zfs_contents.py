@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from tests.tokens import encode_resume_token
 from tests.zfs_values import LOG_FREED_BYTES, NEWBORN_BYTES, Block, Dataset, Refused, Snapshot, beyond, size
 
+PLENTY = 10**12  # bytes that a pool without a capacity has room for
 TYPES = ("filesystem", "volume", "snapshot", "bookmark")
 PLAIN = ("name", "type", "guid", "createtxg", "creation", "used", "referenced", "written", "encryption")
 COLUMNS = (*PLAIN, "receive_resume_token", "origin")  # what an agent asks for at least
@@ -17,6 +18,7 @@ class Contents:
 
     def __init__(self) -> None:
         self.datasets: dict[str, Dataset] = {}
+        self.capacity: dict[str, int] = {}  # bytes, of each pool that can be full
 
     def dataset(self, name: str) -> Dataset:
         """A dataset by its full name. Raises Refused."""
@@ -50,6 +52,19 @@ class Contents:
         if index > 0:
             return dataset.snapshots[index - 1].blocks
         return self.find(dataset.origin).blocks if dataset.origin else ()
+
+    def available(self, name: str) -> int:
+        """Bytes that a dataset's pool still has room for."""
+        pool = name.partition("/")[0]
+        if pool not in self.capacity:
+            return PLENTY
+        blocks: set[Block] = set()
+        for kept in self.datasets.values():
+            if kept.name.partition("/")[0] == pool:
+                for snap in kept.snapshots:
+                    blocks.update(snap.blocks)
+                blocks.update(kept.blocks, kept.partial.parts[0].blocks if kept.partial else ())
+        return max(0, self.capacity[pool] - size(blocks))
 
     def below(self, name: str) -> list[Dataset]:
         """A dataset's descendants."""
@@ -143,7 +158,7 @@ class Contents:
             "written": str(self.written(dataset.name)),
             "receive_resume_token": self.token(dataset.name) or "-",
             "origin": dataset.origin or "-",
-            "available": str(10**12),
+            "available": str(self.available(dataset.name)),
             "readonly": self.inherited(dataset.name, "readonly", "off"),
         }
         if dataset.kind == "filesystem":

@@ -53,6 +53,7 @@ class Stream:
     raw: bool = False  # encrypted blocks, as they are
     embedded: bool = False
     package: bool = False  # made by -I
+    clone: bool = False  # its base is another dataset's: it is received as a clone of that
     resumed: bool = False
 
     def cut(self, blocks: int) -> "Stream":
