@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-import config
+from config import Config
 from handlers import actions, conflicts, inventories, sync, sync_groups, systems
 from handlers.bodies import (
     AcceptQuery,
@@ -51,7 +51,7 @@ class World:
         self.count = 0  # makes names
         self.faulty = True
         self.folder = folder
-        self.witness = open_witness(config.load(_settings(folder), {}))
+        self.witness = open_witness(Config(data_dir=folder, log_level="ERROR"))
         self.hosts: dict[str, Host] = {}
         self.watcher: Callable[[Action, Callable[[], None]], None] = lambda action, change: change()
         self.fetched: Callable[[], object] = lambda: None
@@ -246,12 +246,6 @@ class World:
                 path = host.path(name)
                 if path is not None and not kept.newborn:
                     yield host, path, name
-
-
-def _settings(folder: Path) -> Path:
-    file = folder / "zfs_sync.yaml"
-    file.write_text("log_level: ERROR\n")
-    return file
 
 
 def options_for(dice: random.Random, ids: list[str]) -> dict[str, Any]:

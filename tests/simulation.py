@@ -70,8 +70,7 @@ def begin(world: World) -> None:
             grow(world, first, first.pools, "")
     for host in world.hosts.values():
         if world.dice.random() < 0.7:
-            for _ in range(60):
-                world.step_run(host)
+            run(world, host, 60)
 
 
 def live(world: World) -> None:
@@ -87,12 +86,16 @@ def live(world: World) -> None:
             case 7:
                 world.crash(dice.choice(list(world.hosts.values())))
             case _:
-                host = dice.choice(list(world.hosts.values()))
-                for _ in range(dice.randrange(1, 25)):
-                    world.step_run(host)
-                    if host.run is None:
-                        break
+                run(world, dice.choice(list(world.hosts.values())), dice.randrange(1, 25))
         world.set_time(world.now + dice.choice((1, 60, HOUR, HOUR, 8 * HOUR, dice.choice((DAY, 10 * DAY, 90 * DAY)))))
+
+
+def run(world: World, host: Host, steps: int) -> None:
+    """An agent gets on by some steps, at most to the end of its run."""
+    for _ in range(steps):
+        world.step_run(host)
+        if host.run is None:
+            break
 
 
 def calm(world: World) -> None:
