@@ -15,9 +15,11 @@ from handlers import actions, conflicts, inventories, sync, sync_groups, systems
 from handlers.bodies import (
     AcceptQuery,
     ColumnsQuery,
+    FinishHeaders,
     GroupBody,
     GroupChanges,
     HeartbeatBody,
+    LeaseHeaders,
     ProgressBody,
     ResolutionData,
     ResolveBody,
@@ -137,10 +139,10 @@ class World:
 
     def renew(self, host: Host, action: Action, token: str) -> bool:
         """Whether the lease still holds, as far as the agent can tell."""
-        headers = {"x-lease-token": token}
+        proof = LeaseHeaders(lease_token=token)
         body = ProgressBody(bytes_done=1)
         try:
-            self.call(host, actions.report_progress, action["action_id"], body, headers=headers)
+            self.call(host, actions.report_progress, action["action_id"], body, proof)
         except HTTP_ERRORS:
             return False
         except Unreachable:
@@ -149,10 +151,10 @@ class World:
 
     def finish(self, host: Host, action: Action, token: str, status: int, received: str, log: str) -> bool:
         """Whether the witness took the end of an action."""
-        headers = {"x-lease-token": token, "x-received-guid": received}
+        proof = FinishHeaders(lease_token=token, received_guid=received)
         finish = actions.finish_action
         try:
-            self.call(host, finish, action["action_id"], str(status), headers=headers, raw=log.encode())
+            self.call(host, finish, action["action_id"], status, proof, raw=log.encode())
         except HTTP_ERRORS:
             return False
         return True
