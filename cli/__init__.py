@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli import admin, backups, check, demo, serve, views
+from cli import admin, backups, check, demo, serve, telling, views
 from cli.terminal import OpenWitness, Refusal
 from config import ConfigError
 from handlers.errors import Refused
@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     checking.set_defaults(run=check.check)
     _add_backups(commands, shared)
+    _add_telling(commands, shared, as_json)
     return parser
 
 
@@ -108,6 +109,18 @@ def _add_keys(
     command = keys.add_parser("revoke", parents=[shared], help="make a key, or all of a system's, worthless at once")
     command.add_argument("key", metavar="ID|HOST", help="a key's id (what stands before its dot), or a system")
     command.set_defaults(run=admin.revoke_key)
+
+
+def _add_telling(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    shared: argparse.ArgumentParser,
+    as_json: argparse.ArgumentParser,
+) -> None:
+    what = "look for what is late or wrong and tell, as the service does by itself every tick_s; for cron"
+    commands.add_parser("tick", parents=[shared], help=what).set_defaults(run=telling.run_tick)
+    command = commands.add_parser("notify", parents=[as_json], help="the alerts in force, and what waits to be told")
+    command.add_argument("--test", action="store_true", help="send a test over every channel instead")
+    command.set_defaults(run=telling.run_notify)
 
 
 def _add_backups(

@@ -23,7 +23,6 @@ from cli.views import groups_named, print_status
 from handlers.keys import create_key
 from handlers.local import ask, request_here
 from handlers.request import Caller, Witness
-from handlers.routes import make_app
 
 # It stays as it is for a day: nobody reports again while one looks at it.
 SETTINGS = """\
@@ -120,7 +119,7 @@ def demo(options: argparse.Namespace, open_witness: OpenWitness) -> int:
         witness = open_witness(settings)
         fill(witness, datetime.now(UTC))
         _invite(witness)
-        run_gunicorn(settings, listener, lambda: make_app(open_witness(settings)))
+        run_gunicorn(settings, listener, lambda: open_witness(settings))
         return 0
     finally:
         if os.getpid() == ours:  # gunicorn's workers leave by here, too

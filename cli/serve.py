@@ -14,7 +14,9 @@ from typing import Any
 import config
 from cli.terminal import OpenWitness, Refusal, load_settings
 from handlers.local import first_keys
+from handlers.request import Witness
 from handlers.routes import make_app
+from handlers.tick import Ticker
 
 
 def serve(options: argparse.Namespace, open_witness: OpenWitness) -> int:
@@ -26,10 +28,8 @@ def serve(options: argparse.Namespace, open_witness: OpenWitness) -> int:
     set_up_logging(settings)
     witness = open_witness(settings)
     shown = first_keys(witness)
-    witness.store.drop_old_events(settings.event_days)
-    witness.store.drop_old_history(settings.history_days)
     _greet(settings, shown)
-    run_gunicorn(settings, listener, lambda: make_app(open_witness(settings)))
+    run_gunicorn(settings, listener, lambda: open_witness(settings))
     return 0
 
 
@@ -83,8 +83,11 @@ def _greet(settings: config.Config, shown: Mapping[Any, str]) -> None:
     sys.stdout.flush()
 
 
-def run_gunicorn(settings: config.Config, listener: socket.socket, load_app: Callable[[], Any]) -> None:
-    """Serve on a socket until a signal ends it, which raises SystemExit; each worker loads the app for itself."""
+def run_gunicorn(settings: config.Config, listener: socket.socket, open_own: Callable[[], Witness]) -> None:
+    """Serve on a socket until a signal ends it, which raises SystemExit.
+
+    Each worker opens a witness of its own, and ticks: the store sees to it that one of them does at a time.
+    """
     from gunicorn.app.base import BaseApplication
     from gunicorn.glogging import Logger
 
@@ -94,7 +97,14 @@ def run_gunicorn(settings: config.Config, listener: socket.socket, load_app: Cal
             self.error_log.handlers.clear()
             self.error_log.propagate = True
 
+    tickers: list[Ticker] = []  # of this worker
+
+    def stop_ticking(server: Any, worker: Any) -> None:
+        for ticker in tickers:
+            ticker.stop()
+
     gunicorn_options = {**_gunicorn_options(settings, listener.detach()), "logger_class": ToOurLog}
+    gunicorn_options["worker_exit"] = stop_ticking
 
     class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         def load_config(self) -> None:
@@ -102,7 +112,10 @@ def run_gunicorn(settings: config.Config, listener: socket.socket, load_app: Cal
                 self.cfg.set(name, value)
 
         def load(self) -> Any:
-            return load_app()
+            witness = open_own()
+            tickers.append(Ticker(witness))
+            tickers[-1].start()
+            return make_app(witness)
 
     Server().run()
 

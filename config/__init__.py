@@ -4,6 +4,7 @@
 The file's sync groups are the one part that may change while the service runs: GroupsFile reads them again.
 """
 
+import base64
 import ipaddress
 import logging
 import os
@@ -33,8 +34,10 @@ from config.kinds import (
     Rate,
     Seconds,
     StoreAddress,
+    TimeOfDay,
     Transfers,
     WebAddress,
+    Window,
     in_words,
     suggestion,
 )
@@ -69,6 +72,14 @@ def default_data_dir() -> Path:
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         return platformdirs.site_state_path("zfs-sync", appauthor=False)
     return platformdirs.user_data_path("zfs-sync", appauthor=False)
+
+
+def is_base64(text: str) -> bool:
+    """Whether this can be decoded."""
+    try:
+        return bool(base64.b64decode(text, validate=True))
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +121,11 @@ class Config:
     log_format: Literal["text", "json"] = "text"
     log_file: Path | None = None
     notify: tuple[NotifyAddress, ...] = field(default=(), repr=False)
+    webhook_url: WebAddress | None = field(default=None, repr=False)
+    webhook_secret: Annotated[str, Meta(min_length=16, max_length=1024)] | None = field(default=None, repr=False)
+    quiet_hours: Window | None = None
+    digest_at: TimeOfDay | None = None
+    pool_full_percent: Annotated[int, Meta(ge=1, le=100)] = 90
     ping_url: WebAddress | None = field(default=None, repr=False)
     groups: tuple[GroupSettings, ...] = ()  # as they were at the start; GroupsFile has them as they are now
     file: Path | None = None  # the file that was read; not a setting
@@ -141,6 +157,16 @@ def _impossible(config: Config) -> Iterable[tuple[str, str]]:
         yield "tls_cert" if config.tls_cert else "tls_key", "tls_cert and tls_key go together"
     if config.admin_key and config.enroll_key and config.admin_key.split(".")[0] == config.enroll_key.split(".")[0]:
         yield "enroll_key", "has the same id as admin_key; an id stands for one key"
+    if config.webhook_secret and not config.webhook_url:
+        yield "webhook_secret", "signs what goes to webhook_url, which is not set"
+    if (
+        config.webhook_secret
+        and config.webhook_secret.startswith("whsec_")
+        and not is_base64(config.webhook_secret[6:])
+    ):
+        yield "webhook_secret", "expected base64 after whsec_"
+    if config.quiet_hours and config.quiet_hours[:5] == config.quiet_hours[6:]:
+        yield "quiet_hours", "begins and ends at the same time; leave it out for none"
     for network in config.trusted_proxies:
         try:
             ipaddress.ip_network(network)

@@ -38,6 +38,7 @@ PropertyName = Annotated[str, _text("a ZFS property such as compression", r"[a-z
 PropertyValue = Annotated[str, _text("a property's value, ASCII without , and =", r"(?:(?![,=])[ -~])+", 1024)]
 TIME = r"(?:[01]\d|2[0-3]):[0-5]\d"
 Window = Annotated[str, _text("a daily window in UTC such as 22:00-06:00", f"{TIME}-{TIME}")]
+TimeOfDay = Annotated[str, _text("a time in UTC such as 07:30", TIME)]
 ApiPrefix = Annotated[str, _text("a path such as /api/v1", r"(?:/[A-Za-z0-9._~-]+)+")]
 KEY = r"[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_~-]{16,256}"
 ChosenKey = Annotated[str, _text("<id>.<secret> with a secret of 16 characters or more", KEY, 400)]

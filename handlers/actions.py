@@ -297,8 +297,11 @@ def _credit(request: Request, view: Any, lease: Lease) -> Credit:
         finished_at=request.now,
     )
     view.credits.put(credit)
-    if lease.id in view.failures:
-        view.failures.remove(lease.id)
+    for failure in view.failures.find(target_system_id=lease.target_system_id, target_dataset=lease.target_dataset):
+        if (
+            failure.id == lease.id or lease.action["action_type"] in TRANSFERS
+        ):  # what failed before this arrived is over
+            view.failures.remove(failure.id)
     return credit
 
 

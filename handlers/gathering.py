@@ -211,6 +211,8 @@ def work_of(request: Request, group: SyncGroup) -> Work:
                 each.retry_at.timestamp(),
                 each.message,
                 each.executor_system_id,
+                each.target_system_id,
+                each.target_dataset,
             )
             for each in leases.failures.all()
         ),

@@ -1,7 +1,8 @@
 """Systems: machines with an agent. Their registration, keys, heartbeats and health."""
 
 import uuid
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 import msgspec
@@ -107,7 +108,7 @@ def report_heartbeat(request: Request, system_id: str, body: HeartbeatBody) -> A
     """
     store = request.store
     system = store.read(REGISTRY).systems.get(system_id)
-    said = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not None}
+    said: dict[str, Any] = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not None}
     digest = said.pop("inventory_digest", None)
     fits = digest is None or digest == _last_digest(store, system_id)
     with store.transaction(heartbeat_of(system_id)) as tx:
@@ -115,6 +116,7 @@ def report_heartbeat(request: Request, system_id: str, body: HeartbeatBody) -> A
         before = beats.get(system_id) if system_id in beats else Heartbeat(id=system_id, last_seen_at=request.now)
         if digest is not None and fits:
             said["confirmed_at"] = request.now
+        said["clock_ahead_s"] = clock_ahead_s(request)
         beats.put(msgspec.structs.replace(before, last_seen_at=request.now, **said))
     full_until = before.reported_at and before.reported_at + timedelta(seconds=request.config.full_report_s)
     current = fits and full_until is not None and request.now < full_until and not _was_changed(store, before)
@@ -132,6 +134,15 @@ def report_heartbeat(request: Request, system_id: str, body: HeartbeatBody) -> A
         "hostname": system.hostname,
     }
     return Answer(answer, headers={"X-Inventory": inventory})
+
+
+def clock_ahead_s(request: Request) -> int | None:
+    """How far the caller's clock is ahead of ours, by its Date header (RFC 9110, 6.6.1); None without one."""
+    try:
+        said = parsedate_to_datetime(request.headers.get("date", ""))
+    except ValueError:
+        return None
+    return round((said.replace(tzinfo=said.tzinfo or UTC) - request.now).total_seconds())
 
 
 def _was_changed(store: Store, beat: Heartbeat) -> bool:

@@ -166,6 +166,8 @@ class Failure:
     retry_at: float
     message: str
     executor: str = ""  # whose attempt it was: another system may try at once; "" holds everybody back
+    target: str = ""  # a system_id
+    target_dataset: str = ""
 
 
 @dataclass(frozen=True, slots=True)

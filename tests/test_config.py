@@ -139,6 +139,8 @@ def test_every_setting_can_stand_in_the_environment() -> None:
     texts |= {"secret_key": SECRET, "cors_origins": "http://a, https://b:1", "trusted_proxies": "10.0.0.0/8 ::1"}
     texts |= {"notify": '["ntfy://a,b"]', "ping_url": "https://ping.example/x", "metrics_public": "true"}
     texts |= {"rate_limits": '{"failed_auth": "3/hour"}', "groups": '[{"name": "a", "systems": {"nas": null}}]'}
+    texts |= {"webhook_url": "http://hook.example", "webhook_secret": SECRET, "pool_full_percent": "95"}
+    texts |= {"quiet_hours": "22:00-07:00", "digest_at": "07:30"}
     texts |= {"tls_cert": "/c", "tls_key": "/k", "log_file": "/l", "data_dir": "/d", "log_level": "DEBUG"}
     texts |= {
         "workers": "3",
@@ -412,6 +414,7 @@ def test_a_file_that_is_not_utf8() -> None:
         (kinds.PropertyName, ["compression", "com.example:tier"]),
         (kinds.PropertyValue, ["lz4", "/mnt/a b", "-"]),
         (kinds.Window, ["22:00-06:00", "00:00-23:59"]),
+        (kinds.TimeOfDay, ["00:00", "23:59"]),
         (kinds.ApiPrefix, ["/api/v1", "/zfs"]),
         (kinds.ChosenKey, [f"admin.{SECRET}"]),
         (kinds.Rate, ["10/minute", "20/hour", "3/5 minutes", "100/day"]),

@@ -228,7 +228,8 @@ def test_a_start_forgets_what_is_older_than_the_settings_say(folder: Path) -> No
         with store.transaction(shard) as tx:
             tx[shard].gone.put(GoneRow(id=f"{days}", dataset="tank", at=at, rows=[]))
     with serving(folder) as server:
-        assert [event.id for event in store.events() if event.what == "tried"] == ["1", "7"]
+        server.wait_until(lambda: [event.id for event in store.events() if event.what == "tried"] == ["1", "7"])
+        server.wait_until(lambda: len(store.history_segments("nas")) == 1)
         assert [shard.name[-10:] for shard in store.history_segments("nas")] == [f"{now - timedelta(days=1):%Y-%m-%d}"]
         server.end(signal.SIGTERM)
 
