@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 
 from planner.globs import selects
-from planner.histories import Common, Unrelated
+from planner.histories import Common, Unrelated, is_certain
 from planner.leaders import Course
 from planner.model import Conflict, ConflictType, Gone, Guard, Severity, Side, Snapshot
 from planner.paths import path_of
@@ -139,7 +139,7 @@ def _orphaned(scene: Scene, strand: Strand) -> Conflict | None:
         "high" if isinstance(strand.course, Course) and strand.course.lead.snapshots else "medium",
         _sides(strand),
         tuple(names),
-        f"{hosts} has a history of its own: {reason}",
+        f"{hosts} has a history of its own: {reason}{_elsewhere(scene, strand, apart)}",
     )
 
 
@@ -150,13 +150,35 @@ def _has_nothing_common(strand: Strand, outcome: Outcome) -> bool:
 def _cause(scene: Scene, course: Course, apart: Sequence[Outcome]) -> str:
     """The likely cause of having nothing in common."""
     leader, dataset = course.leader, course.leader.dataset(course.path)
-    theirs = {guid for outcome in apart if outcome.held for guid in outcome.held.places}
-    if any((leader.id, dataset, guid) in scene.pruned for guid in theirs):
+    theirs = [snapshot for outcome in apart if outcome.held for snapshot in outcome.held.snapshots]
+    if any((leader.id, dataset, snapshot.guid) in scene.pruned for snapshot in theirs):
         return f"{leader.host} has destroyed the last snapshot of {dataset} that it had in common with it"
-    return (
-        f"no snapshot is common with {dataset} on {leader.host}. One of the two was made anew, "
-        "or a member's root is wrong, or the last common snapshot was destroyed"
-    )
+    where = f"no snapshot is common with {dataset} on {leader.host}. "
+    ours = [snapshot.creation for snapshot in course.lead.snapshots if snapshot.creation is not None]
+    others = [snapshot.creation for snapshot in theirs if snapshot.creation is not None]
+    if ours and others and min(ours) > max(others):
+        newer = f"All that {leader.host} has of it is newer: it was made anew there"
+        return f"{where}{newer}, or what both had was destroyed there"
+    if ours and others and min(others) > max(ours):
+        return (
+            f"{where}All that {leader.host} has of it is older: the other was made anew, or what both had was destroyed"
+        )
+    return f"{where}They were filled side by side: a member's root is wrong, or two datasets share a name by chance"
+
+
+def _elsewhere(scene: Scene, strand: Strand, apart: Sequence[Outcome]) -> str:
+    """Under which other name the leading member has what an orphan has, which then was probably renamed."""
+    leader = strand.course.leader if isinstance(strand.course, Course) else scene.site(scene.policy.hub)
+    orphans = [(outcome, outcome.held.snapshots) for outcome in apart if outcome.held]
+    if leader is None:
+        return ""
+    for outcome, snapshots in orphans:
+        for snapshot in filter(is_certain, reversed(snapshots)):
+            paths = scene.paths_of(leader, snapshot.guid)
+            if paths:
+                name = f"{outcome.site.dataset(strand.path)}@{snapshot.name}"
+                return f". {leader.host} has {name} in {leader.dataset(paths[0])}: it was probably renamed"
+    return ""
 
 
 # --- missing ---------------------------------------------------------------------------------------

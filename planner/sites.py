@@ -67,6 +67,7 @@ class Scene:
     pruned: frozenset[tuple[str, str, str]]  # (system, dataset, guid): once reported there, and later not
     guarded: frozenset[tuple[str, str]]  # (system, dataset): a mass deletion there is not accepted yet
     names: dict[str, bool]  # whether the group selects snapshots of a name, as far as asked
+    paths: dict[str, dict[str, tuple[str, ...]]]  # by system and guid: the datasets with that snapshot, as far as asked
 
     def selects_name(self, name: str) -> bool:
         """Whether the group's snapshot globs choose a name."""
@@ -74,6 +75,16 @@ class Scene:
         if known is None:
             known = self.names[name] = selects(self.policy.snapshot_include, self.policy.snapshot_exclude, name)
         return known
+
+    def paths_of(self, site: Site, guid: str) -> tuple[str, ...]:
+        """The paths of a site's datasets that have a snapshot, in order."""
+        known = self.paths.get(site.id)
+        if known is None:
+            known = self.paths[site.id] = {}
+            for path in sorted(site.histories):
+                for held in site.histories[path].places:
+                    known[held] = (*known.get(held, ()), path)
+        return known.get(guid, ())
 
     def is_due(self, snapshot: Snapshot) -> bool:
         """Whether a snapshot is old enough to be sent."""
@@ -120,6 +131,7 @@ def scene_of(policy: Policy, members: Sequence[Member], work: Work, now: float) 
         {(lease.target, lease.target_dataset): lease for lease in leases},
         frozenset((gone.system_id, gone.dataset, gone.guid) for gone in work.gone),
         frozenset((guard.system_id, guard.dataset) for guard in work.guards),
+        {},
         {},
     )
 

@@ -21,6 +21,7 @@ from planner.histories import (
 from planner.leaders import Course, is_apart
 from planner.model import Lease, Replica, ResumeToken, Snapshot, Step
 from planner.names import name_problem
+from planner.other_names import told_to_rename
 from planner.paths import ancestors, path_of
 from planner.resume import decode_resume_token
 from planner.sites import Scene, Site
@@ -329,7 +330,7 @@ def _above(scene: Scene, outcome: Outcome, done: Done) -> _Above:
 def _brought(scene: Scene, course: Course, outcome: Outcome, done: Done) -> Outcome:
     """The streams that bring what is lacking, with the parents it needs, and what has to be left out."""
     above = _above(scene, outcome, done)
-    problem = _impossible(outcome) or above.waits
+    problem = told_to_rename(scene, course, outcome.site) or _impossible(outcome) or above.waits
     if problem is not None:
         return replace(outcome, reasons=(problem,))
     blocked = obstacles(outcome, outcome.lack.newer)

@@ -14,6 +14,7 @@ faults stop, and what can converge must:
 """
 
 import argparse
+import re
 import shutil
 import sys
 import tempfile
@@ -158,6 +159,7 @@ def decide_all(world: World) -> Plan:
             with suppress(Refused):
                 host.pools.rename(cell.dataset, f"{cell.dataset}.empty{world.count}")
                 host.changes += 1
+    rename_as_told(world)
     for decision in world.inputs()[2].decisions:  # one that was taken before may wait for something new to send
         if decision.winner is not None:
             winner = world.hosts[decision.winner]
@@ -176,6 +178,22 @@ def decide_all(world: World) -> Plan:
                     world.resolve(current.id, current.path, "manual", winner.system_id, discard=letting_go)
     world.set_time(world.now + 3 * HOUR)
     return settle(world)
+
+
+def rename_as_told(world: World) -> None:
+    """What one member has under another name gets the name that the plan says, one after the other."""
+    for _ in range(10):
+        told = (re.search(r"as with zfs rename (\S+) (\S+) on (\S+), and", skip.reason) for skip in world.plan().skips)
+        hosts = {host.name: host for host in world.hosts.values()}
+        for advice in filter(None, told):
+            host = hosts[advice[3]]
+            with suppress(Refused):
+                host.pools.rename(advice[1], advice[2])
+                host.changes += 1
+                world.report(host)
+                break
+        else:
+            return
 
 
 def tools_prune(world: World) -> None:

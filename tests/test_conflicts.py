@@ -115,7 +115,9 @@ def test_ids_differ_by_group_and_type_and_look_like_uuids() -> None:
 
 
 def test_an_orphan_says_its_likely_cause() -> None:
-    assert "One of the two was made anew" in conflict("A: 3 B: 1 2").reason
+    assert "All that hostA has of it is newer: it was made anew there" in conflict("A: 3 B: 1 2").reason
+    assert "All that hostA has of it is older: the other was made anew" in conflict("A: 1 2 B: 3").reason
+    assert "They were filled side by side" in conflict("A: 1 3 B: 2").reason
     pruned = Work(gone=(Gone("A", "tank/data", "2"),))
     reason = conflict("A: 3 B: 1 2", work=pruned).reason
     assert "hostA has destroyed the last snapshot of tank/data that it had in common" in reason

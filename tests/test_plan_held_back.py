@@ -223,7 +223,7 @@ def test_no_parent_is_made_for_what_there_is_no_room_for() -> None:
 
 
 def test_a_pool_that_is_known_only_by_what_lies_deeper_has_unknown_room() -> None:
-    replica = history_of("1", "tank/other")
+    replica = history_of("9", "tank/other")
     assert replica is not None
     lower = replace(roomy(1), replicas={"tank/other": replica})
     (step,) = plan_group(hub_policy(), [members_of("A: 1")[0], lower], NO_WORK, NOW).steps

@@ -1,0 +1,63 @@
+"""Datasets that two members have under different names: one that was renamed is not sent again in full."""
+
+from dataclasses import dataclass
+
+from planner.encryption import Form, form_for_replica
+from planner.histories import FastForward, newest_common, relate
+from planner.leaders import Course
+from planner.sites import Scene, Site
+
+
+@dataclass(frozen=True, slots=True)
+class OtherName:
+    """A dataset of a target that would go on as another path, if it had that name."""
+
+    path: str  # what the leading member calls it
+    old: str  # what the target calls it, both below the root
+    base: str  # the name of the snapshot that it would go on from
+
+
+def other_name(scene: Scene, course: Course, target: Site) -> OtherName | None:
+    """The dataset that a target lacks only by name.
+
+    It shares snapshots with the leading history, the leader has no other dataset with them and nothing of it under
+    the target's name, and nothing was written there since. A copy within the leader, or a replica that its owner
+    put out of the way because nothing could be received on top of it any more, is no renamed dataset.
+    """
+    path, leader, lead = course.path, course.leader, course.lead
+    if path in target.histories:
+        return None
+    for snapshot in reversed(lead.snapshots):
+        for old in scene.paths_of(target, snapshot.guid):
+            held = target.histories[old]
+            if scene.paths_of(leader, snapshot.guid) != (path,) or _goes_on(leader, old, target):
+                continue
+            form = form_for_replica(scene.policy, lead, held)
+            relation = relate(lead, held, isinstance(form, Form) and form.strict)
+            if isinstance(form, Form) and isinstance(relation, FastForward):
+                return OtherName(path, old, relation.common.at_target.name)
+    return None
+
+
+def _goes_on(leader: Site, path: str, target: Site) -> bool:
+    """Whether a target's dataset has its leader's history under the same name."""
+    lead, held = leader.histories.get(path), target.histories[path]
+    return lead is not None and newest_common(lead, held) is not None
+
+
+def told_to_rename(scene: Scene, course: Course, target: Site) -> str | None:
+    """Why a dataset is not sent in full to a member that has it under another name, and what to do there."""
+    found = other_name(scene, course, target)
+    if found is None:
+        return None
+    old, new = target.dataset(found.old), target.dataset(found.path)
+    above, _, last = found.path.rpartition("/")
+    lead = course.leader.histories.get(above)
+    up = other_name(scene, Course(above, course.leader, lead), target) if lead is not None else None
+    if up is not None and found.old == f"{up.old}/{last}":
+        return f"{old} on {target.host} becomes {new} when {target.dataset(up.old)} is renamed"
+    return (
+        f"{old} on {target.host} is {course.lead.replica.dataset} on {course.leader.host} under another name "
+        f"(both have {found.base}). Rename one of them, as with zfs rename {old} {new} on {target.host}, and it goes "
+        "on from there; or move it out of the group, and it is sent in full"
+    )

@@ -1,0 +1,80 @@
+"""Datasets that were renamed on one member: recognized by their snapshots, and never sent again in full."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from planner import plan_group
+from planner.model import Plan, Work
+from tests.pictures import NOW, hub_policy, member_with, peers_policy, reasons, story
+
+TOLD = (
+    "tank/photos on hostB is tank/pictures on hostA under another name (both have 2). Rename one of them, as with "
+    "zfs rename tank/photos tank/pictures on hostB, and it goes on from there; or move it out of the group, and it "
+    "is sent in full"
+)
+
+
+def plan(a: dict[str, str], b: dict[str, str], **fields: Any) -> Plan:
+    return plan_group(hub_policy(**fields), [member_with("A", "", a), member_with("B", "", b)], Work(), NOW)
+
+
+def test_what_the_hub_renamed_is_not_sent_again() -> None:
+    made = plan({"pictures": "1 2 3"}, {"photos": "1 2"})
+    assert made.steps == ()
+    assert [skip.reason for skip in made.skips if skip.path == "pictures"] == [TOLD]
+
+
+def test_the_orphan_says_what_it_was_renamed_to() -> None:
+    (conflict,) = [c for c in plan({"pictures": "1 2 3"}, {"photos": "1 2"}).conflicts if c.type == "orphaned"]
+    assert conflict.reason == (
+        "tank/photos on hostB has a history of its own: hostA, the hub, has no tank/photos. "
+        "hostA has tank/photos@2 in tank/pictures: it was probably renamed"
+    )
+
+
+def test_once_renamed_it_goes_on() -> None:
+    assert story(plan({"pictures": "1 2 3"}, {"pictures": "1 2"})) == ["sync tank/pictures"]
+
+
+def test_what_lies_below_moves_along() -> None:
+    made = plan({"pictures": "1 2 3", "pictures/raw": "5 6"}, {"photos": "1 2", "photos/raw": "5"})
+    assert made.steps == ()
+    assert "tank/photos/raw on hostB becomes tank/pictures/raw when tank/photos is renamed" in reasons(made)
+
+
+def test_a_new_dataset_under_the_old_name_comes_after_the_rename() -> None:
+    made = plan({"pictures": "1 2 3", "photos": "8 9"}, {"photos": "1 2"})
+    assert made.steps == ()
+    assert TOLD in reasons(made)
+
+
+def test_without_a_hub_both_names_wait() -> None:
+    those = [member_with("A", "", {"pictures": "1 2 3"}), member_with("B", "", {"photos": "1 2 3"})]
+    made = plan_group(peers_policy(), those, Work(), NOW)
+    assert made.steps == ()
+    assert "zfs rename tank/photos tank/pictures on hostB" in reasons(made, "B")
+    assert "zfs rename tank/pictures tank/photos on hostA" in reasons(made, "A")
+
+
+@pytest.mark.parametrize(
+    ("hub", "replica"),
+    [
+        ({"data": "1 2 3", "copy": "1 2"}, {"data": "1 2"}),  # copied within the hub
+        ({"data": "1 2 3", "copy": "1 2"}, {"other": "1 2"}),  # which of the two it was is not known
+        ({"data": "1 2 3"}, {"other": "1 2 X"}),  # it could not go on under its new name either
+        ({"data": "1 2 3"}, {"other": "8 9"}),
+        ({"data": "1 2 3"}, {"other": "~1 ~2"}),
+    ],
+)
+def test_what_is_not_renamed_is_sent(hub: dict[str, str], replica: dict[str, str]) -> None:
+    assert any(step.type == "create" for step in plan(hub, replica).steps)
+
+
+def test_what_was_put_out_of_the_way_of_raw_streams_is_sent_again() -> None:
+    """It was renamed because no raw stream goes on top of it: that is the way out that the plan names."""
+    hub = member_with("A", "", {"data": "1 2 3"}, encryption="aes-256-gcm")
+    plain = member_with("B", "", {"old": "1 2"})
+    made = plan_group(replace(hub_policy(), raw="always"), [hub, plain], Work(), NOW)
+    assert story(made)[0] == "create tank/data"
