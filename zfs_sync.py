@@ -15,8 +15,13 @@ from store import Store
 
 
 def open_witness(settings: config.Config) -> Witness:
-    """The parts of a witness with these settings. Raises StoreError when the data folder can't be used."""
-    store = Store.open(settings.data_dir, lock_timeout_s=settings.lock_timeout_s, secret=settings.secret_key)
+    """The parts of a witness with these settings. Raises StoreError when the data folder or database can't be used."""
+    store = Store.open(
+        settings.store_url or settings.data_dir,
+        lock_timeout_s=settings.lock_timeout_s,
+        secret=settings.secret_key,
+        threads=settings.threads,
+    )
     return Witness(settings, store, config.GroupsFile(settings))
 
 

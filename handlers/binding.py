@@ -109,7 +109,8 @@ def _responder(witness: Witness, endpoint: Endpoint) -> Callable[..., Any]:
         environ = bottle.request.environ
         request_id = _new_request_id()
         try:
-            answer = _answer(witness, endpoint, environ, request_id, path_args)
+            with witness.store.reading():
+                answer = _answer(witness, endpoint, environ, request_id, path_args)
             status, headers, body = _encoded(endpoint, answer, environ)
         except Exception as error:
             refused = refusal_of(error)

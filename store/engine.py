@@ -1,10 +1,10 @@
 """What the store needs of the place where its shards are kept, and no more.
 
-A shard is its name (`inventories/<id>`) and its bytes. Files in a folder are one such place; a database with a row
-per shard can be another: everything above this line stays as it is.
+A shard is its name (`inventories/<id>`) and its bytes. Files in a folder are one such place (`store.files`), a table
+of a database is another (`store.postgres`): everything above this line is the same for both.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
@@ -22,14 +22,18 @@ class Engine(Protocol):
     def read(self, name: str, known: object = None) -> Held | None:
         """A shard's content, without its bytes if its stamp is still `known`. None: there is no such shard."""
 
-    def head(self, name: str) -> bytes:
-        """The first bytes of a shard's content, where its generation and schema are; b"" if there is no such shard."""
+    def heads(self) -> Iterable[tuple[str, bytes]]:
+        """Every shard's name and the first bytes of its content, where its generation and schema are."""
+
+    def reading(self) -> AbstractContextManager[None]:
+        """A block for several reads, whose answers may be as old as its beginning."""
 
     def locked(self, locks: Sequence[str], timeout_s: float) -> AbstractContextManager[None]:
         """Hold these locks, taken in the order given. Raises Busy if they can't all be had in time."""
 
     def replace(self, contents: Mapping[str, bytes]) -> dict[str, object]:
-        """Put whole contents in place, durably, and return their stamps. The caller holds the locks."""
+        """Put whole contents in place and return their stamps. The caller holds the locks; once they are given back,
+        without an exception, the contents are durable."""
 
     def remove(self, name: str) -> None:
         """Drop a shard, if there is one. The caller holds its lock."""
@@ -43,11 +47,18 @@ class Engine(Protocol):
     def check(self) -> None:
         """Raise StoreError or StoreFull unless contents can be written now."""
 
+    @property
+    def where(self) -> str:
+        """Where everything is, in words."""
+
     def place(self, name: str) -> str:
         """Where a shard is, in words for an error message."""
 
     def size_bytes(self) -> int:
         """How much room the shards take."""
+
+    def close(self) -> None:
+        """Give back what the place lends, such as connections."""
 
     def sweep(self) -> None:
         """Remove what writers that were killed left behind. Called once, at the start."""

@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from store.codec import HEAD_BYTES
@@ -55,11 +55,14 @@ class FileEngine:
             finally:
                 os.close(descriptor)
 
-    def head(self, name: str) -> bytes:
-        path = self.place(name)
-        with refusals(path), suppress(FileNotFoundError), open(path, "rb", buffering=0) as file:
-            return file.read(HEAD_BYTES)
-        return b""
+    def heads(self) -> Iterator[tuple[str, bytes]]:
+        for name in self.names():
+            path = self.place(name)
+            with refusals(path), suppress(FileNotFoundError), open(path, "rb", buffering=0) as file:
+                yield name, file.read(HEAD_BYTES)
+
+    def reading(self) -> AbstractContextManager[None]:
+        return nullcontext()  # to look whether a file has changed costs next to nothing
 
     @contextmanager
     def locked(self, locks: Sequence[str], timeout_s: float) -> Iterator[None]:
@@ -112,6 +115,10 @@ class FileEngine:
             temporary, _ = _write_beside(f"{self._folder}/probe", b"can this be written?\n")
             Path(temporary).unlink(missing_ok=True)  # another process that starts now may have swept it
 
+    @property
+    def where(self) -> str:
+        return str(self._folder)
+
     def place(self, name: str) -> str:
         return f"{self._folder}/{name}.json"
 
@@ -122,6 +129,9 @@ class FileEngine:
                 with suppress(FileNotFoundError):  # removed meanwhile
                     total += path.stat().st_size
         return total
+
+    def close(self) -> None:
+        """What is open stays so: descriptors of lock files, which go with the process."""
 
     def sweep(self) -> None:
         """A temporary file belongs to whoever holds its shard's lock; without a holder it is nobody's."""

@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 
 def migrate(engine: Engine, lock_timeout_s: float) -> None:
     """Bring every file to the present schema. A damaged one is left for whoever reads it to report."""
-    for name in engine.names():
-        if codec.schema_of(engine.head(name)) != codec.SCHEMA:
+    for name, head in engine.heads():
+        if codec.schema_of(head) != codec.SCHEMA:
             try:
                 with engine.locked([lock_of(name)], lock_timeout_s):
                     _migrate_file(engine, name)

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Lock, local
@@ -15,8 +15,8 @@ from typing import NamedTuple, TypeVar, cast
 
 from store.documents import Event
 from store.engine import Engine
+from store.engines import engine_at
 from store.errors import StoreError
-from store.files import FileEngine
 from store.migrations import migrate
 from store.shards import (
     LEASES,
@@ -40,7 +40,7 @@ SHORTEST_SECRET = 32
 
 
 class Store:
-    """Every shard of one witness. Any number of threads and processes may have one open on the same folder."""
+    """Every shard of one witness. Any number of threads and processes may have one open on the same place."""
 
     def __init__(self, engine: Engine, *, lock_timeout_s: float = 5.0, secret: str | None = None) -> None:
         self._engine = engine
@@ -53,9 +53,27 @@ class Store:
         self.secret = _secret(engine, secret, lock_timeout_s)
 
     @classmethod
-    def open(cls, folder: Path, *, lock_timeout_s: float = 5.0, secret: str | None = None) -> "Store":
-        """The store in a folder, which is made if need be. Without a `secret`, the folder's own secret_key counts."""
-        return cls(FileEngine(folder), lock_timeout_s=lock_timeout_s, secret=secret)
+    def open(
+        cls, place: Path | str, *, lock_timeout_s: float = 5.0, secret: str | None = None, threads: int = 8
+    ) -> "Store":
+        """The store in a folder, which is made if need be, or in a database (postgresql://...), for so many threads of
+        this process. Without a `secret`, the store's own secret_key counts."""
+        engine = engine_at(place, lock_timeout_s=lock_timeout_s, threads=threads)
+        return cls(engine, lock_timeout_s=lock_timeout_s, secret=secret)
+
+    def close(self) -> None:
+        """Give back what is open; whoever goes on using the store opens it again."""
+        self._engine.close()
+
+    @property
+    def where(self) -> str:
+        """The folder or the database, in words, without a password."""
+        return self._engine.where
+
+    def reading(self) -> AbstractContextManager[None]:
+        """A block for several reads, each of which may be answered as of its beginning: a database then is asked only
+        once what has changed. A transaction within it sees what was written before it, like any other."""
+        return self._engine.reading()
 
     def read(self, shard: Shard[V]) -> V:
         """A shard as it stands, without waiting for anyone. One that was never written has empty tables."""
@@ -297,5 +315,5 @@ def _secret(engine: Engine, given: str | None, timeout_s: float) -> bytes:
                 engine.write_private(SECRET_KEY, f"{secrets.token_hex(32)}\n".encode())
             kept = engine.read_private(SECRET_KEY) or b""
     if len(kept.strip()) < SHORTEST_SECRET:
-        raise StoreError(f"{SECRET_KEY} in the data folder is damaged: it has {len(kept.strip())} characters")
+        raise StoreError(f"{SECRET_KEY} in {engine.where} is damaged: it has {len(kept.strip())} characters")
     return hashlib.sha256(kept.strip()).digest()

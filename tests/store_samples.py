@@ -1,9 +1,16 @@
 """Documents for tests of the store."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from store import Store
 from store.documents import DatasetDoc, Event, Heartbeat, SnapshotRow, SyncState, System
+from store.shards import lock_of
+
+Place = Path | str  # of a store: a folder, or the address of a database
+NewPlace = Callable[[str], Place]
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -42,3 +49,21 @@ def row(name: str, n: int) -> SnapshotRow:
         first_seen=1_763_900_000,
         changed=1_763_900_000,
     )
+
+
+def content(store: Store, name: str) -> bytes | None:
+    """The bytes of a shard, whatever keeps them."""
+    held = store._engine.read(name)
+    return None if held is None else held.data
+
+
+def put_content(store: Store, name: str, data: bytes) -> None:
+    """Put any bytes in a shard's place."""
+    with store._engine.locked([lock_of(name)], 5):
+        store._engine.replace({name: data})
+
+
+def everything(store: Store) -> dict[str, bytes]:
+    """The bytes of every shard."""
+    with store.everything() as contents:
+        return dict(contents)

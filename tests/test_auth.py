@@ -11,6 +11,7 @@ import pytest
 import config
 from handlers.auth import client_address, ensure_first_keys
 from store import REGISTRY
+from tests.store_samples import everything
 from tests.witness import ADMIN, BASE, ENROLL, Agent, Client, client_of
 from zfs_sync import open_witness
 
@@ -267,6 +268,6 @@ def test_no_log_line_and_no_error_holds_a_key(client: Client, nas: Agent, caplog
     ]
     new = rotate(client, nas)["api_key"]
     said = "\n".join(record.getMessage() for record in caplog.records) + "".join(each.text for each in answers)
-    said += "".join(file.read_text() for file in client.witness.config.data_dir.rglob("*.json"))
+    said += b"".join(everything(client.witness.store).values()).decode()
     for key in (str(nas.key), wrong, new, ADMIN):
         assert key.partition(".")[2] not in said

@@ -11,7 +11,7 @@ import pytest
 from handlers.request import Endpoint
 from handlers.routes import ENDPOINTS
 from store import REGISTRY, Store
-from tests.witness import BASE, NOBODY, TSV, Client, client_of
+from tests.witness import BASE, NOBODY, TSV, Client, client_of, place_of
 
 # Beside the admin, who may do everything. "self": the system of the path; "members": systems in the group of the
 # path; "agents": any, who then see and do what is their own.
@@ -353,15 +353,17 @@ def test_a_failure_of_our_own_is_a_500_that_tells_nothing_but_where_to_look(
     assert logged.exc_info is not None
 
 
+@pytest.mark.on_both
 def test_a_lock_that_is_held_too_long_is_503_with_retry_after(make_witness: Any) -> None:
     sent = Sent(client_of(make_witness(lock_timeout_s=0.05)))
-    with Store.open(sent.client.witness.config.data_dir).transaction(REGISTRY):
+    with Store.open(place_of(sent.client.witness)).transaction(REGISTRY):
         answer = sent.client.call("PUT", f"/systems/{sent.agent.id}", {"ssh_port": 23}, expect_errors=True)
         assert sent.client.get(f"/systems/{sent.agent.id}")["ssh_port"] == 22
     assert_refused(answer, 503)
     assert int(answer.headers["Retry-After"]) >= 1
 
 
+@pytest.mark.on_files
 def test_a_damaged_file_is_503_that_names_it_and_the_others_still_work(sent: Sent) -> None:
     client, store = sent.client, sent.client.witness.config.data_dir
     file = store / "inventories" / f"{sent.agent.id}.json"
@@ -374,6 +376,7 @@ def test_a_damaged_file_is_503_that_names_it_and_the_others_still_work(sent: Sen
     assert len(client.get("/systems")) == 2
 
 
+@pytest.mark.on_files
 def test_a_full_disk_is_507_and_leaves_the_store_as_it_was(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
     path = f"/systems/{sent.agent.id}"
     before = sent.client.get(path)

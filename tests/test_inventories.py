@@ -3,13 +3,13 @@
 import gzip
 import hashlib
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from handlers.reports import DEFAULT_COLUMNS
 from store import inventory_of
+from tests.store_samples import everything
 from tests.witness import LISTINGS, NOBODY, TSV, Agent, Client, client_of
 
 HOSTS = ("nas", "backup", "offsite")
@@ -152,20 +152,15 @@ def test_a_report_counts_what_came_went_and_stayed(nas: Agent, picture: str) -> 
     assert shown(nas, nas.id).text == listing(after)
 
 
-def files_of(client: Client) -> dict[str, bytes]:
-    folder = client.witness.config.data_dir
-    return {str(file.relative_to(folder)): file.read_bytes() for file in Path(folder).rglob("*.json")}
-
-
-def test_the_same_report_again_changes_no_file_but_the_heartbeat(client: Client, nas: Agent) -> None:
+def test_the_same_report_again_changes_nothing_but_the_heartbeat(client: Client, nas: Agent) -> None:
     sent = (LISTINGS / "nas.tsv").read_bytes()
     first = nas.report(sent)
-    before = files_of(client)
+    before = everything(client.witness.store)
     zipped = gzip.compress(sent)
     again = [nas.report(sent), nas.report(sent), nas.report(zipped, headers={"Content-Encoding": "gzip"})]
     assert again == [{**first, "added": 0, "unchanged": first["snapshots"]}] * 3
-    after = files_of(client)
-    heartbeat = f"heartbeats/{nas.id}.json"
+    after = everything(client.witness.store)
+    heartbeat = f"heartbeats/{nas.id}"
     assert before.pop(heartbeat) != after.pop(heartbeat)
     assert before == after
 
@@ -322,12 +317,13 @@ BAD_VALUES = [
 ]
 
 
+@pytest.mark.on_files
 @pytest.mark.parametrize(("column", "value", "problem"), BAD_VALUES, ids=lambda value: repr(value)[:30])
 def test_a_bad_line_is_named_by_its_number_and_nothing_is_stored(
     client: Client, nas: Agent, column: str, value: str, problem: str
 ) -> None:
     nas.report(listing("tank: 1"))
-    before = files_of(client)
+    before = everything(client.witness.store)
     fields = GOOD.split("\t")
     fields[DEFAULT_COLUMNS.index(column)] = value
     text = listing("tank: 1 2") + "\t".join(fields) + "\n" + listing("tank/z: 3")
@@ -335,9 +331,10 @@ def test_a_bad_line_is_named_by_its_number_and_nothing_is_stored(
     assert [error["loc"] for error in refused.json["errors"]] == ["line 4"]
     assert problem in refused.json["errors"][0]["msg"]
     assert refused.json["detail"].startswith("line 4: ")
-    assert files_of(client) == before
+    assert everything(client.witness.store) == before
 
 
+@pytest.mark.on_files
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
@@ -364,6 +361,7 @@ def test_bytes_that_are_not_utf_8_are_named_by_their_line(nas: Agent) -> None:
     assert refused.json["errors"] == [{"loc": "line 3", "msg": "is not UTF-8"}]
 
 
+@pytest.mark.on_files
 @pytest.mark.parametrize(
     ("columns", "problem"),
     [
@@ -388,6 +386,7 @@ def dataset(**fields: Any) -> dict[str, Any]:
 SNAPSHOT = {"name": "x", "guid": 5}
 
 
+@pytest.mark.on_files
 @pytest.mark.parametrize(
     ("datasets", "loc"),
     [
@@ -420,10 +419,10 @@ def test_a_bad_json_element_is_named_by_its_place_and_nothing_is_stored(
     client: Client, nas: Agent, datasets: list[Any], loc: str
 ) -> None:
     nas.report(listing("tank: 1"))
-    before = files_of(client)
+    before = everything(client.witness.store)
     refused = nas.call("PUT", f"/systems/{nas.id}/inventory", {"datasets": datasets}, status=422)
     assert refused.json["errors"][0]["loc"] == loc, refused.text
-    assert files_of(client) == before
+    assert everything(client.witness.store) == before
 
 
 @pytest.mark.parametrize("creation", [1790000000, "1790000000", "2026-09-21T14:13:20Z", "2026-09-21T16:13:20+02:00"])

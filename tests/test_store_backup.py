@@ -9,14 +9,25 @@ import pytest
 
 from store import LEASES, REGISTRY, Store, StoreError, heartbeat_of, history_of, inventory_of
 from store.backup import restore_backup, write_backup
-from tests.store_samples import NOON, dataset, event, heartbeat, system
+from tests.store_samples import (
+    NOON,
+    NewPlace,
+    Place,
+    content,
+    dataset,
+    event,
+    everything,
+    heartbeat,
+    put_content,
+    system,
+)
 
 NAS = inventory_of("nas")
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return filled(Store.open(tmp_path / "data"))
+def store(place: Place) -> Store:
+    return filled(Store.open(place))
 
 
 def filled(store: Store) -> Store:
@@ -33,11 +44,6 @@ def backup_of(store: Store) -> io.BytesIO:
     write_backup(store, out, NOON)
     out.seek(0)
     return out
-
-
-def everything(store: Store) -> dict[str, bytes]:
-    with store.everything() as contents:
-        return dict(contents)
 
 
 def tar_with(**files: bytes) -> io.BytesIO:
@@ -76,15 +82,19 @@ def test_a_backup_restored_replaces_all_there_was(store: Store, tmp_path: Path) 
     assert store.shards("heartbeats") == [heartbeat_of("nas")]
 
 
-def test_a_backup_restored_elsewhere_brings_its_secret(store: Store, tmp_path: Path) -> None:
-    other = Store.open(tmp_path / "other")
+@pytest.mark.parametrize("elsewhere", ["a place of its kind", "a folder"])
+def test_a_backup_restored_elsewhere_brings_its_secret(
+    store: Store, new_place: NewPlace, tmp_path: Path, elsewhere: str
+) -> None:
+    place = tmp_path / "folder" if elsewhere == "a folder" else new_place("other")
+    other = Store.open(place)
     restore_backup(other, backup_of(store))
-    assert Store.open(tmp_path / "other").secret == store.secret
+    assert Store.open(place).secret == store.secret
     assert everything(other) == everything(store)
 
 
-def test_a_store_without_a_secret_of_its_own_is_backed_up_without(tmp_path: Path) -> None:
-    store = filled(Store.open(tmp_path / "data", secret="s" * 40))
+def test_a_store_without_a_secret_of_its_own_is_backed_up_without(place: Place) -> None:
+    store = filled(Store.open(place, secret="s" * 40))
     out = io.BytesIO()
     assert write_backup(store, out, NOON) == 4
     out.seek(0)
@@ -111,6 +121,7 @@ def test_a_store_without_a_secret_of_its_own_is_backed_up_without(tmp_path: Path
 )
 def test_what_is_no_good_backup_replaces_nothing(store: Store, source: io.BytesIO, says: str) -> None:
     before = everything(store)
+    source.seek(0)
     with pytest.raises(StoreError, match=says):
         restore_backup(store, source)
     assert everything(store) == before
@@ -124,7 +135,7 @@ def test_a_backup_that_was_cut_off_replaces_nothing(store: Store) -> None:
     assert everything(store) == before
 
 
-def test_a_backup_shows_one_moment_of_several_shards(store: Store) -> None:
+def test_a_backup_shows_one_moment_of_several_shards(store: Store, tmp_path: Path) -> None:
     """A writer keeps two shards equal in each transaction; a backup taken meanwhile never shows them apart."""
     stop = threading.Event()
 
@@ -140,7 +151,7 @@ def test_a_backup_shows_one_moment_of_several_shards(store: Store) -> None:
     writer.start()
     try:
         for n in range(15):
-            copy = Store.open(Path(store._engine.place(f"copy{n}")).with_suffix(""))
+            copy = Store.open(tmp_path / f"copy{n}")
             restore_backup(copy, backup_of(store))
             beat = copy.read(heartbeat_of("nas")).heartbeats.get("nas")
             if beat.agent_version is not None:
@@ -150,12 +161,12 @@ def test_a_backup_shows_one_moment_of_several_shards(store: Store) -> None:
         writer.join()
 
 
-def test_problems_names_every_file_that_is_not_good(store: Store, tmp_path: Path) -> None:
+def test_problems_names_every_file_that_is_not_good(store: Store) -> None:
     assert store.problems() == []
-    (tmp_path / "data/heartbeats/nas.json").write_bytes(b"{")
-    inventory = tmp_path / "data/inventories/nas.json"
-    inventory.write_bytes(inventory.read_bytes().replace(b'"reported":true', b'"reported":"?"'))
+    put_content(store, "heartbeats/nas", b"{")
+    inventory = content(store, "inventories/nas") or b""
+    put_content(store, "inventories/nas", inventory.replace(b'"reported":true', b'"reported":"?"'))
     problems = store.problems()
     assert len(problems) == 2
-    assert "heartbeats/nas.json is damaged" in problems[0]
-    assert "inventories/nas.json is damaged" in problems[1]
+    assert "heartbeats/nas" in problems[0]
+    assert "inventories/nas" in problems[1]

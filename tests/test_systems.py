@@ -2,14 +2,14 @@
 
 import hashlib
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from handlers.request import Witness
 from store import LEASES, REGISTRY, Store, events_of
-from tests.witness import ENROLL, LISTINGS, NOBODY, Client, client_of
+from tests.store_samples import everything
+from tests.witness import ENROLL, LISTINGS, NOBODY, Client, client_of, place_of
 
 GROUP_OF_NAS = "  - {name: media, hub: nas, systems: {nas: {root: tank}, backup: {root: vault/nas}, offsite: }}\n"
 
@@ -115,7 +115,7 @@ def test_metadata_comes_back_as_it_was_given(client: Client) -> None:
     metadata = {"": None, "ü": [2**64, -(10**40), 1.5, "\u2028\x00\U0001f418", {"a": {"b": [[]]}}], "yes": True}
     nas = client.register("nas", metadata=metadata)
     assert client.get(f"/systems/{nas.id}")["metadata"] == metadata
-    reopened = Store.open(client.witness.config.data_dir)
+    reopened = Store.open(place_of(client.witness))
     assert reopened.read(REGISTRY).systems.get(nas.id).metadata == metadata
 
 
@@ -132,7 +132,7 @@ def test_registration_can_be_open_or_closed(make_witness: Any) -> None:
 
 def test_a_registration_that_cannot_be_recorded_leaves_no_system_without_a_known_key(make_witness: Any) -> None:
     client = client_of(make_witness(lock_timeout_s=0.05))
-    with Store.open(client.witness.config.data_dir).transaction(events_of("2026-01-01-0001")):
+    with Store.open(place_of(client.witness)).transaction(events_of("2026-01-01-0001")):
         client.call("POST", "/systems/register", {"hostname": "nas"}, status=503)
     assert client.get("/systems") == []
     client.register("nas")
@@ -269,9 +269,7 @@ def test_systems_are_listed_by_hostname_in_parts(client: Client) -> None:
 
 def files_with(witness: Witness, text: str) -> list[str]:
     """The store's files that have a text in their content or in their path."""
-    folder = witness.config.data_dir
-    found = {str(file.relative_to(folder)): file.read_text() for file in Path(folder).rglob("*.json")}
-    return [name for name, content in found.items() if text in name + content]
+    return [name for name, content in everything(witness.store).items() if text in name + content.decode()]
 
 
 def test_deletion_leaves_nothing_but_the_audit_trail(client: Client) -> None:

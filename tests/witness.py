@@ -100,3 +100,8 @@ class Agent(Client):
                     at = {name: getattr(found, name, None) for name in ("last_seen_at", "confirmed_at", "reported_at")}
                     earlier = {name: moment - timedelta(**ago) for name, moment in at.items() if moment is not None}
                     table.put(msgspec.structs.replace(found, **earlier))
+
+
+def place_of(witness: Witness) -> Path | str:
+    """Where another process would open a witness's store."""
+    return witness.config.store_url or witness.config.data_dir
