@@ -11,13 +11,14 @@ from handlers.bodies import ExitStatus, FinishHeaders, LeaseHeaders, ProgressBod
 from handlers.conflicts import adopt_automatic
 from handlers.errors import Conflicting, Forbidden, Gone, Invalid
 from handlers.events import record
-from handlers.gathering import row_of
+from handlers.gathering import lease_of, row_of
 from handlers.instructions import GroupPlan, action_of
 from handlers.request import Answer, Request
 from handlers.resolving import note_sync
 from handlers.sync import group_plan
 from handlers.sync_groups import all_groups, visible_groups
 from handlers.systems import note_seen
+from planner.leases import stands_in_the_way
 from planner.model import Step
 from store import LEASES, group_records
 from store.documents import Credit, Failure, Lease, Total
@@ -102,10 +103,7 @@ def _require_free(request: Request, context: GroupPlan, step: Step, leases: list
     """Raise Conflicting when another lease is in the way, or a system is at its max_transfers."""
     active = [lease for lease in leases if lease.expires_at > request.now]
     for lease in active:
-        if lease.id == step.action_id or (lease.target_system_id, lease.target_dataset) == (
-            step.target,
-            step.target_dataset,
-        ):
+        if lease.id == step.action_id or stands_in_the_way(lease_of(lease), step):
             raise _held_by_another(request, lease)
     if step.type not in TRANSFERS:
         return

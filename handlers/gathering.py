@@ -239,6 +239,8 @@ def lease_of(lease: kept.Lease) -> Lease:
         base_guid=lease.base_guid,
         end_guid=lease.end_guid,
         expires_at=lease.expires_at.timestamp(),
+        type=lease.action["action_type"],
+        new_name=lease.action.get("new_name"),
     )
 
 

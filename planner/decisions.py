@@ -59,7 +59,7 @@ def _hindrance(scene: Scene, step: Step) -> str | None:
     """Why a step of a resolution may not be done now."""
     if not scene.policy.enabled:
         return f"the group {scene.policy.name} is disabled"
-    if (step.target, step.target_dataset) in scene.leases:
+    if scene.is_held_up(step):
         return f"another step is changing {step.target_dataset} now"
     if scene.is_paused(step.path):
         return f"{step.target_dataset} is paused in this group"

@@ -124,7 +124,7 @@ def _guarded(scene: Scene, outcome: Outcome) -> str | None:
 def _hindrance(scene: Scene, step: Step) -> str | None:
     """Why a deletion may not start now."""
     held = scene.members[step.target].replicas[step.target_dataset]
-    if held.resume_token or (step.target, step.target_dataset) in scene.leases:
+    if held.resume_token or scene.is_held_up(step):
         return f"nothing is deleted from {step.target_dataset} while a transfer into it is under way"
     if held.written is None:
         return f"nothing is deleted from {step.target_dataset}: its agent must report the column written"

@@ -142,6 +142,8 @@ class Lease:
     base_guid: str | None
     end_guid: str | None
     expires_at: float
+    type: StepType | None = None
+    new_name: str | None = None  # that a rename gives its target
 
 
 @dataclass(frozen=True, slots=True)

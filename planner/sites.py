@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from planner.credits import apply_credits
 from planner.globs import matches, selects
 from planner.histories import History, history, is_certain
-from planner.model import Lease, Member, Policy, Replica, Snapshot, Work
+from planner.leases import moves, stands_in_the_way
+from planner.model import Lease, Member, Policy, Replica, Snapshot, Step, Work
 from planner.paths import ancestors, dataset_of, is_internal, is_set_aside, path_of, pool_of
 
 
@@ -95,6 +96,16 @@ class Scene:
     def wants(self, snapshot: Snapshot) -> bool:
         """Whether a snapshot of the leading history belongs on every member now."""
         return is_certain(snapshot) and self.selects_name(snapshot.name) and self.is_due(snapshot)
+
+    def lease_on(self, site: Site, path: str) -> Lease | None:
+        """What is being done to a path on a site now; a rename of what lies above is done to it, too."""
+        dataset = site.dataset(path)
+        renames = (lease for lease in self.leases.values() if moves(lease, site.id, dataset))
+        return self.leases.get((site.id, dataset)) or next(renames, None)
+
+    def is_held_up(self, step: Step) -> bool:
+        """Whether a step can't start before another has ended."""
+        return any(stands_in_the_way(lease, step) for lease in self.leases.values())
 
     def is_paused(self, path: str) -> bool:
         """Whether the group leaves this dataset alone for now."""

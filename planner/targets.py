@@ -85,7 +85,7 @@ def consider(scene: Scene, course: Course, target: Site, hold: str | None, done:
     outcome = Outcome(path, target, relation)
     outcome = replace(outcome, lack=_lack(scene, course, outcome))
     token = held.replica.resume_token if held else None
-    lease = scene.leases.get((target.id, target.dataset(path)))
+    lease = scene.lease_on(target, path)
     unfit = target.unfit(path)
     if not outcome.lack.newer and not token and not is_apart(relation):
         return replace(outcome, reasons=(unfit,) if unfit else ())

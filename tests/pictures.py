@@ -162,5 +162,7 @@ def lease_of(step: Step, **fields: Any) -> Lease:
         step.base.guid if step.base else None,
         step.end.guid if step.end else None,
         NOW + 60,
+        step.type,
+        step.new_name,
     )
     return replace(lease, **fields)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from planner import plan_group
+from planner.leases import stands_in_the_way
 from planner.model import Failure, Lease, Member, Plan, Policy, Replica, Work
 from tests.pictures import (
     DAY,
@@ -354,6 +355,32 @@ def test_another_step_into_the_same_dataset_holds_it_back(fields: dict[str, Any]
     assert status(made, "B") == "syncing"
     worker = "hostA" if lease.executor == "A" else "a member of another group"
     assert reasons(made, "B") == f"{worker} is working on tank/data now"
+
+
+@pytest.mark.parametrize(
+    ("renamed", "held_back"),
+    [("tank/data", True), ("tank", True), ("tank/dat", False), ("tank/data/kid", False)],
+)
+def test_a_rename_under_way_holds_back_what_lies_below(renamed: str, held_back: bool) -> None:
+    """Another group sets a dataset aside that has this one below it, or gives one its name back."""
+    step = replace(plan("A: 1 2 B: 1").steps[0], type="rename", action_id="other", source=None)
+    for names in ((renamed, "tank/x"), ("tank/x", renamed)):
+        moved = replace(step, target_dataset=names[0], new_name=names[1])
+        made = plan("A: 1 2 B: 1", Work(leases=(lease_of(moved, group_id="other"),)))
+        assert (made.steps == ()) is held_back
+        elsewhere = plan("A: 1 2 B: 1", Work(leases=(lease_of(moved, group_id="other", target="C"),)))
+        assert elsewhere.steps != ()
+
+
+def test_a_transfer_under_way_holds_back_a_rename_of_what_lies_above() -> None:
+    transfer = plan("A: 1 2 B: 1").steps[0]
+    lease = lease_of(transfer)
+    rename = replace(transfer, type="rename", action_id="other", source=None, source_dataset=None, new_name="tank/x")
+    assert stands_in_the_way(lease, replace(rename, target_dataset="tank"))
+    assert stands_in_the_way(lease, replace(rename, target="A", target_dataset="tank"))  # what is being sent
+    assert not stands_in_the_way(lease, replace(rename, target_dataset="tank/other"))
+    assert not stands_in_the_way(lease, replace(rename, target="C", target_dataset="tank"))
+    assert not stands_in_the_way(lease, replace(transfer, target_dataset="tank/data/kid"))
 
 
 def test_a_lease_that_ended_holds_nothing_back() -> None:
