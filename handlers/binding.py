@@ -55,6 +55,29 @@ def build_app(witness: Witness, endpoints: Iterable[Endpoint], root_paths: Itera
     return app
 
 
+def add_pages(
+    app: bottle.Bottle,
+    pages: Iterable[Endpoint],
+    answer: Callable[[Endpoint, dict[str, Any], str, Mapping[str, str]], tuple[int, dict[str, str], bytes]],
+) -> None:
+    """Routes for what people look at, at the root. `answer` gives status, headers and body, errors as pages too."""
+
+    def responder(page: Endpoint) -> Callable[..., bytes]:
+        def respond(**path_args: str) -> bytes:
+            request_id = _new_request_id()
+            bottle.response.set_header("X-Request-ID", request_id)
+            status, headers, body = answer(page, bottle.request.environ, request_id, path_args)
+            bottle.response.status = status
+            for name, value in {**BASE_HEADERS, **headers}.items():
+                bottle.response.set_header(name, value)
+            return body
+
+        return respond
+
+    for page in pages:
+        app.route(page.path, page.method, responder(page))
+
+
 class JsonBottle(bottle.Bottle):  # type: ignore[misc]  # bottle has no types
     """A Bottle whose own errors (404, 405, 500) have the same JSON shape as ours."""
 
@@ -135,22 +158,18 @@ def _answer(
     witness: Witness, endpoint: Endpoint, environ: dict[str, Any], request_id: str, path_args: Mapping[str, str]
 ) -> Answer[Any]:
     """Authenticate, parse and call. Raises Refused and what the store raises."""
-    now = datetime.now(UTC)
-    headers = {name[5:].replace("_", "-").lower(): str(value) for name, value in environ.items() if name[:5] == "HTTP_"}
-    headers["content-type"] = str(environ.get("CONTENT_TYPE") or "")
-    address = client_address(environ, witness.config.trusted_proxies)
-    caller = Caller()
-    request = Request(witness=witness, caller=caller, now=now, id=request_id, address=address, headers=headers)
+    request = request_of(witness, environ, request_id)
+    headers, caller = request.headers, request.caller
     try:
         if not may_come_without_key(witness.config, endpoint.callers, headers):
-            caller = caller_of(witness.store, witness.config, headers, address, now)
+            caller = caller_of(witness.store, witness.config, headers, request.address, request.now)
             environ[CALLER] = caller.key_id
             request = replace(request, caller=caller)
-            _authorize(request, endpoint, path_args)
+            authorize(request, endpoint, path_args)
     except Refused as refused:
         record_refusal(request, refused, f"{endpoint.method} {environ.get('PATH_INFO', '')}")
         raise
-    arguments = _path_arguments(endpoint, path_args)
+    arguments = path_arguments(endpoint, path_args)
     query = decode_query(endpoint.query or NoQuery, str(environ.get("QUERY_STRING") or ""))
     if endpoint.query is not None:
         arguments["query"] = query
@@ -166,14 +185,24 @@ def _answer(
     return result if isinstance(result, Answer) else Answer(result)
 
 
-def _authorize(request: Request, endpoint: Endpoint, path_args: Mapping[str, str]) -> None:
+def request_of(witness: Witness, environ: Mapping[str, Any], request_id: str) -> Request:
+    """A call as it came in, of nobody yet."""
+    headers = {name[5:].replace("_", "-").lower(): str(value) for name, value in environ.items() if name[:5] == "HTTP_"}
+    headers["content-type"] = str(environ.get("CONTENT_TYPE") or "")
+    address = client_address(environ, witness.config.trusted_proxies)
+    now = datetime.now(UTC)
+    return Request(witness=witness, caller=Caller(), now=now, id=request_id, address=address, headers=headers)
+
+
+def authorize(request: Request, endpoint: Endpoint, path_args: Mapping[str, str]) -> None:
+    """Raise Forbidden unless the caller may have this endpoint with these path arguments."""
     member_of = None
     if request.caller.is_agent and endpoint.callers.agents == "member":
         member_of = sync_groups.is_member(request, path_args.get("group_id", ""))
     require_allowed(request, endpoint.callers, path_args, member_of)
 
 
-def _path_arguments(endpoint: Endpoint, path_args: Mapping[str, str]) -> dict[str, Any]:
+def path_arguments(endpoint: Endpoint, path_args: Mapping[str, str]) -> dict[str, Any]:
     """The path's parts. Every id is a UUID in lower case; anything else names nothing."""
     for name, value in path_args.items():
         if name.endswith("_id") and not is_uuid(value):

@@ -24,7 +24,7 @@ from store.documents import Decision
 def list_conflicts(request: Request, query: ConflictQuery) -> a.Conflicts:
     """Show the conflicts of all sync groups that the caller may see."""
     shown = [
-        conflict for group in visible_groups(request) for conflict in _conflicts_of(request, group_plan(request, group))
+        conflict for group in visible_groups(request) for conflict in conflicts_of(request, group_plan(request, group))
     ]
     return _listed(shown, query, None)
 
@@ -32,7 +32,7 @@ def list_conflicts(request: Request, query: ConflictQuery) -> a.Conflicts:
 def show_group_conflicts(request: Request, group_id: str, query: ConflictQuery) -> a.Conflicts:
     """Show a sync group's conflicts with their ways out. Raises NotFound."""
     context = group_plan(request, get_group(request, group_id))
-    return _listed(_conflicts_of(request, context), query, group_id)
+    return _listed(conflicts_of(request, context), query, group_id)
 
 
 def _listed(shown: list[a.Conflict], query: ConflictQuery, group_id: str | None) -> a.Conflicts:
@@ -43,7 +43,7 @@ def _listed(shown: list[a.Conflict], query: ConflictQuery, group_id: str | None)
     return {"conflicts": conflicts, "count": len(conflicts), "sync_group_id": group_id}
 
 
-def _conflicts_of(request: Request, context: GroupPlan) -> list[a.Conflict]:
+def conflicts_of(request: Request, context: GroupPlan) -> list[a.Conflict]:
     """The live conflicts; then decided ones whose evidence is gone: pending until the inventories prove them."""
     shown = [present_conflict(request, context, conflict) for conflict in context.plan.conflicts]
     live = {conflict.id for conflict in context.plan.conflicts}

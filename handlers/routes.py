@@ -19,6 +19,7 @@ from handlers import (
 )
 from handlers import bodies as b
 from handlers.binding import build_app
+from handlers.dashboard.routes import add_dashboard
 from handlers.request import (
     ADMIN,
     ANYONE,
@@ -168,5 +169,7 @@ AT_ROOT = ("/health", "/health/ready", "/health/live", "/openapi.json")
 
 
 def make_app(witness: Witness) -> bottle.Bottle:
-    """The witness as a WSGI app."""
-    return build_app(witness, ENDPOINTS, AT_ROOT)
+    """The witness as a WSGI app: the API and the dashboard."""
+    app = build_app(witness, ENDPOINTS, AT_ROOT)
+    add_dashboard(app, witness)
+    return app

@@ -189,17 +189,16 @@ def list_system_health(request: Request) -> Answer[list[a.SystemHealth]]:
 
 def _health_of(request: Request, system: System) -> a.SystemHealth:
     seen_at = last_seen(request.store, system.id)
-    inventory = request.store.read(inventory_of(system.id)).reports
-    report = inventory.get("current") if "current" in inventory else None
-    known_at = [report.reported_at if report else None, confirmed_at(request.store, system.id)]
-    held_at = max((each for each in known_at if each is not None), default=None)
+    reports = request.store.read(inventory_of(system.id)).reports
+    report = reports.get("current") if "current" in reports else None
+    known_at = held_at(request.store, system.id)
     return {
         "system_id": system.id,
         "hostname": system.hostname,
         "connectivity_status": connectivity(request, seen_at),
         "last_seen": seen_at,
         "seconds_since_last_seen": None if seen_at is None else int((request.now - seen_at).total_seconds()),
-        "inventory_age_s": None if held_at is None else int((request.now - held_at).total_seconds()),
+        "inventory_age_s": None if known_at is None else int((request.now - known_at).total_seconds()),
         "snapshot_count": report.snapshot_count if report else 0,
     }
 
@@ -263,6 +262,13 @@ def confirmed_at(store: Store, system_id: str) -> datetime | None:
     """When a digest last said that the system's inventory still holds; None: never."""
     beats = store.read(heartbeat_of(system_id)).heartbeats
     return beats.get(system_id).confirmed_at if system_id in beats else None
+
+
+def held_at(store: Store, system_id: str) -> datetime | None:
+    """When a system's inventory was last reported or confirmed; None: never."""
+    reports = store.read(inventory_of(system_id)).reports
+    known = [reports.get("current").reported_at if "current" in reports else None, confirmed_at(store, system_id)]
+    return max((each for each in known if each is not None), default=None)
 
 
 def connectivity(request: Request, seen_at: datetime | None) -> a.Connectivity:

@@ -318,7 +318,7 @@ def test_a_put_honours_if_match(sent: Sent, path: str) -> None:
 
 
 def test_what_is_served_nowhere_is_404(client: Client) -> None:
-    for path in ("/nothing", "/api/v1/nothing", "/api/v1/systems/", "/api/v2/health", "//", "/%FF"):
+    for path in ("/nothing", "/api/v1/nothing", "/api/v1/systems/", "/api/v2/health", "/nothing%FF"):
         assert_refused(client.app.get(path, expect_errors=True), 404)
 
 
