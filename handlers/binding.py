@@ -37,6 +37,7 @@ log = logging.getLogger("zfs_sync")
 
 CALLER = "zfs_sync.caller"  # the environ's entry for the id of the key that was accepted
 
+METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
 MAX_BODY_BYTES = 1 << 20  # for everything but inventories and batches
 BASE_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, no-cache", "Vary": "Accept"}
 
@@ -45,6 +46,7 @@ def build_app(witness: Witness, endpoints: Iterable[Endpoint], root_paths: Itera
     """A WSGI app that answers each endpoint below the configured prefix, and `root_paths` at the root too."""
     app = JsonBottle(witness.config.cors_origins)
     at_root = frozenset(root_paths)
+    methods: dict[str, set[str]] = {}
     for endpoint in endpoints:
         respond = _responder(witness, endpoint)
         paths = [witness.config.api_prefix + endpoint.path]
@@ -52,6 +54,10 @@ def build_app(witness: Witness, endpoints: Iterable[Endpoint], root_paths: Itera
             paths.append(endpoint.path)
         for path in paths:
             app.route(path, endpoint.method, respond)
+            methods.setdefault(path, set()).add(endpoint.method)
+    for path, there in methods.items():
+        if "<" not in path:
+            app.route(path, sorted(METHODS - there), _only(there))
     return app
 
 
@@ -76,6 +82,16 @@ def add_pages(
 
     for page in pages:
         app.route(page.path, page.method, responder(page))
+
+
+def _only(methods: Iterable[str]) -> Callable[[], None]:
+    """Answers 405, where another method would be taken for one on a path with an id: DELETE /systems/health."""
+    allowed = ",".join(sorted(methods))
+
+    def respond() -> None:
+        raise bottle.HTTPError(405, Allow=allowed)
+
+    return respond
 
 
 class JsonBottle(bottle.Bottle):  # type: ignore[misc]  # bottle has no types

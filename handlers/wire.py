@@ -5,8 +5,10 @@ import re
 import uuid
 import zlib
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, reduce
+from operator import or_
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -113,11 +115,12 @@ def _meanings(kind: Any) -> dict[str, str]:
 
 
 def decode_part(text: str, kind: Any, loc: str) -> Any:
-    """A part of a path as a msgspec type. Raises Invalid."""
+    """A part of a path or query as a msgspec type. Raises Invalid."""
+    plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
     try:
-        return msgspec.convert(text, kind, strict=False)
+        return msgspec.convert(text, kind, strict=plain not in (int, bool))  # elsewhere lax is too lax: 0.5 as a time
     except msgspec.ValidationError as error:
-        raise Invalid.at(loc, str(error)) from None
+        raise Invalid.at(loc, _invalid(str(error), kind).errors[0][1]) from None
 
 
 def decode_headers(kind: type[msgspec.Struct], headers: Mapping[str, str]) -> Any:
@@ -131,6 +134,7 @@ def decode_headers(kind: type[msgspec.Struct], headers: Mapping[str, str]) -> An
 
 
 def decode_query(kind: type[msgspec.Struct], query_string: str) -> Any:
+    """What stands after the question mark, as a Struct. Raises Malformed or Invalid."""
     try:
         pairs = parse_qsl(query_string, keep_blank_values=True, errors="strict", max_num_fields=50)
     except ValueError as error:
@@ -138,10 +142,21 @@ def decode_query(kind: type[msgspec.Struct], query_string: str) -> Any:
     values = dict(pairs)
     if len(values) < len(pairs):
         raise Malformed("a query parameter is given twice")
-    try:
-        return msgspec.convert(values, kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise _invalid(str(error), kind) from None
+    types = _types_in_query(kind)
+    for name in values:
+        if name not in types:
+            raise Invalid.at(name[:100], "there is no such parameter here")
+    return kind(**{name: decode_part(text, types[name], name) for name, text in values.items()})
+
+
+@lru_cache(maxsize=64)
+def _types_in_query(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """The type of each parameter where it is given: never None, which is for one that is left out."""
+    types = {}
+    for each in msgspec.structs.fields(kind):
+        given = [part for part in get_args(each.type) if part is not NoneType]
+        types[each.encode_name] = reduce(or_, given) if get_origin(each.type) in (Union, UnionType) else each.type
+    return types
 
 
 # --- answering -----------------------------------------------------------------------------------

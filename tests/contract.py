@@ -40,7 +40,11 @@ def patterns() -> list[tuple[str, re.Pattern[str], Endpoint]]:
 
 def row_of(method: str, path: str) -> Endpoint | None:
     """The row that answers a request; None where none does."""
-    return next((row for known, pattern, row in patterns() if known == method and pattern.fullmatch(path)), None)
+    literal = path.removeprefix(BASE) in {row.path for row in ENDPOINTS}
+    for known, pattern, row in patterns():
+        if known == method and pattern.fullmatch(path) and not (literal and "<" in row.path):
+            return row
+    return None
 
 
 @cache

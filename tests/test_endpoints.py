@@ -323,13 +323,12 @@ def test_what_is_served_nowhere_is_404(client: Client) -> None:
 
 
 def test_another_method_is_405_and_says_which_are_allowed(client: Client) -> None:
-    patterns = [(re.compile(re.sub(r"<\w+>", "[^/]+", row.path)), row.method) for row in ENDPOINTS]
-    for path in {re.sub(r"<\w+>", NOBODY, row.path) for row in ENDPOINTS}:
-        known = {method for pattern, method in patterns if pattern.fullmatch(path)}
-        for method in {"GET", "PUT", "POST", "DELETE", "PATCH"} - known:
-            answer = client.app.request(BASE + path, method=method, expect_errors=True)
+    for path in {row.path for row in ENDPOINTS}:
+        known = {row.method for row in ENDPOINTS if row.path == path}
+        for method in {"GET", "PUT", "POST", "DELETE", "PATCH", "OPTIONS"} - known:
+            answer = client.app.request(BASE + re.sub(r"<\w+>", NOBODY, path), method=method, expect_errors=True)
             assert_refused(answer, 405)
-            assert known <= set(answer.headers["Allow"].split(","))
+            assert set(answer.headers["Allow"].split(",")) == known
 
 
 def test_health_and_the_description_answer_at_the_root_too_and_nothing_else_does(client: Client) -> None:

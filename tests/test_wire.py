@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from handlers.errors import Malformed, TooLarge
-from handlers.wire import etags_in, is_uuid, read_body
+from handlers import bodies as b
+from handlers.errors import Invalid, Malformed, TooLarge
+from handlers.wire import decode_query, etags_in, is_uuid, read_body
 
 
 def environ(body: bytes, **more: Any) -> dict[str, Any]:
@@ -64,3 +65,10 @@ def test_etags_are_taken_apart() -> None:
 )
 def test_a_uuid_is_written_in_one_way(text: str, is_one: bool) -> None:
     assert is_uuid(text) is is_one
+
+
+def test_a_parameter_is_never_null() -> None:
+    assert decode_query(b.SnapshotQuery, "dataset=null&name=null") == b.SnapshotQuery(dataset="null", name="null")
+    for query in ("since=null", "guid=null", "system_id=null", "since=0.5", "limit=1.5", "limit=null"):
+        with pytest.raises(Invalid):
+            decode_query(b.SnapshotQuery, query)
