@@ -152,7 +152,7 @@ def _cause(scene: Scene, course: Course, apart: Sequence[Outcome]) -> str:
     leader, dataset = course.leader, course.leader.dataset(course.path)
     theirs = [snapshot for outcome in apart if outcome.held for snapshot in outcome.held.snapshots]
     if any((leader.id, dataset, snapshot.guid) in scene.pruned for snapshot in theirs):
-        return f"{leader.host} has destroyed the last snapshot of {dataset} that it had in common with it"
+        return f"{leader.host} has destroyed all that its {dataset} had in common with it"
     where = f"no snapshot is common with {dataset} on {leader.host}. "
     ours = [snapshot.creation for snapshot in course.lead.snapshots if snapshot.creation is not None]
     others = [snapshot.creation for snapshot in theirs if snapshot.creation is not None]
@@ -200,7 +200,7 @@ def _missing(scene: Scene, strand: Strand) -> Iterator[Conflict]:
         if not missing:
             continue
         severity: Severity = "low"
-        reason = "they can't be received there any more: newer ones are, or their names are taken"
+        reason = "it can't be received there any more, since newer ones were, or its name is taken"
         if not never:
             severity, reason = _prospects(outcome)
         dataset = outcome.site.dataset(strand.path)
@@ -211,8 +211,16 @@ def _missing(scene: Scene, strand: Strand) -> Iterator[Conflict]:
             severity,
             _missing_sides(strand, outcome),
             tuple(snapshot.name for snapshot in missing),
-            f"{dataset} on {outcome.site.host} lacks {len(missing)} of the wanted snapshots: {reason}",
+            f"{dataset} on {outcome.site.host} lacks {_some(missing)}, which the group wants: {reason}",
         )
+
+
+def _some(snapshots: Sequence[Snapshot]) -> str:
+    """Their names, a few of many."""
+    names = [snapshot.name for snapshot in snapshots]
+    return (
+        ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:2])} and {len(names) - 2} more up to {names[-1]}"
+    )
 
 
 def _prospects(outcome: Outcome) -> tuple[Severity, str]:

@@ -77,7 +77,10 @@ def _both_encrypted(policy: Policy, source: History, target: History) -> Form | 
         return Form(policy.raw != "never", embedded=False, strict=policy.raw != "never")
     was_raw = ours == theirs
     if policy.raw == "always" and not was_raw:
-        return Unfit(f"{name} was not received raw, so no raw stream can go on top of it: its IV sets differ")
+        return Unfit(
+            f"{name} was not received raw, so no raw stream can go on top of it: its IV sets differ. "
+            "Set the group's raw to auto or never, or rename that dataset so that a raw copy can be made in its place"
+        )
     if policy.raw == "never" and was_raw:
-        return Unfit(f"{name} was received raw, so only raw streams can go on top of it")
+        return Unfit(f"{name} was received raw, so only raw streams can go on top of it: set the group's raw to auto")
     return Form(was_raw, embedded=False, strict=was_raw)

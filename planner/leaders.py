@@ -39,7 +39,7 @@ def _follow_hub(scene: Scene, path: str) -> Course | Leaderless:
     """The hub's history is what is wanted, also while the hub itself is away."""
     hub = scene.site(scene.policy.hub)
     if hub is None:
-        return Leaderless(path, "the group's hub is not among its members")
+        return Leaderless(path, "the group's hub is not among its members: add it, or name another")
     lead = hub.histories.get(path)
     if lead is not None:
         return Course(path, hub, lead)

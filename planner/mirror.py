@@ -117,7 +117,7 @@ def _guarded(scene: Scene, outcome: Outcome) -> str | None:
         dataset = site.dataset(outcome.path)
         if (site.id, dataset) in scene.guarded:
             lost = f"{dataset} on {site.host} lost most of its snapshots at once"
-            return f"nothing is deleted: {lost}, and no admin has accepted that yet"
+            return f"nothing is deleted: {lost}, and an admin must accept that first"
     return None
 
 

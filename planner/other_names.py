@@ -25,11 +25,13 @@ def other_name(scene: Scene, course: Course, target: Site) -> OtherName | None:
     put out of the way because nothing could be received on top of it any more, is no renamed dataset.
     """
     path, leader, lead = course.path, course.leader, course.lead
-    if path in target.histories:
+    if path in target.histories or target.dataset(path) in target.existing:
         return None
     for snapshot in reversed(lead.snapshots):
         for old in scene.paths_of(target, snapshot.guid):
             held = target.histories[old]
+            if f"{path}/".startswith(f"{old}/" if old else ""):
+                continue  # nothing can be moved below itself
             if scene.paths_of(leader, snapshot.guid) != (path,) or _goes_on(leader, old, target):
                 continue
             form = form_for_replica(scene.policy, lead, held)

@@ -272,7 +272,9 @@ def _receive_all(remedy: Remedy) -> None:
     parent = case.target.replicas.get(above)
     wanted = case.wanted(case.source.snapshots)
     if not any(name == above or name.startswith(f"{above}/") for name in case.target.replicas):
-        remedy.refuse(f"{case.target.hostname} has no {above} yet, below which it is received")
+        remedy.refuse(
+            f"{case.target.hostname} has no {above} yet, below which it belongs: resolve the conflict of that first"
+        )
     elif not wanted:
         remedy.refuse(f"{case.winner.hostname} has no snapshot of {case.source.replica.dataset} that the group chooses")
     else:
@@ -350,7 +352,9 @@ def _name_children_back(remedy: Remedy, old: Replica) -> None:
             end=moved.snapshots[-1] if moved and moved.snapshots else None,
         )
     if clashes:
-        remedy.refuse(f"{clashes[0]} exists again while the one set aside still waits below {case.loser.aside}")
+        remedy.refuse(
+            f"{clashes[0]} exists again while the one set aside still waits below {case.loser.aside}: rename one"
+        )
 
 
 def _catch_up(remedy: Remedy, here: Replica | None) -> Remedy:

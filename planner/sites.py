@@ -10,6 +10,7 @@ from planner.histories import History, history, is_certain
 from planner.leases import moves, stands_in_the_way
 from planner.model import Lease, Member, Policy, Replica, Snapshot, Step, Work
 from planner.paths import ancestors, dataset_of, is_internal, is_set_aside, path_of, pool_of
+from planner.words import span
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +177,8 @@ def _unknown(policy: Policy, member: Member, now: float) -> str | None:
     if member.reported_at is None:
         return f"{member.hostname} has not reported its datasets yet"
     if max(fresh) < now - policy.stale_after_s:
-        limit = f"{policy.stale_after_s} s"
-        return f"the inventory of {member.hostname} is stale: neither reported nor confirmed for more than {limit}"
+        silent = f"its agent neither reported nor confirmed it for more than {span(policy.stale_after_s)}"
+        return f"the inventory of {member.hostname} is stale: {silent}"
     return None
 
 

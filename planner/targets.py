@@ -224,7 +224,7 @@ def _continued(scene: Scene, course: Course, outcome: Outcome, text: str) -> Out
     path, target = outcome.path, outcome.site
     token = decode_resume_token(text)
     if token is None:
-        reason = "holds the beginning of a transfer that can't be read: zfs receive -A drops it"
+        reason = f"holds the beginning of a transfer that can't be read: zfs receive -A {target.dataset(path)} drops it"
         return replace(outcome, reasons=(f"{target.dataset(path)} on {target.host} {reason}",))
     holders = [site for site in scene.sites if site is not target and _can_continue(site.histories.get(path), token)]
     able = [site for site, _ in ranked(scene, path, target, course.leader) if site in holders]
@@ -253,8 +253,9 @@ def _unfit_to_continue(outcome: Outcome, sent: History, token: ResumeToken) -> s
         return _unclear(outcome, relation)
     if isinstance(relation, FastForward) and relation.common.at_source.guid == token.from_guid:
         return None
-    reason = "changed since a transfer into it broke off, which therefore can't be continued"
-    return f"{outcome.site.dataset(outcome.path)} on {outcome.site.host} {reason}"
+    dataset = outcome.site.dataset(outcome.path)
+    reason = f"changed since a transfer into it broke off, so that can't go on: zfs receive -A {dataset} drops it"
+    return f"{dataset} on {outcome.site.host} {reason}"
 
 
 def _with_one(scene: Scene, outcome: Outcome, step: Step) -> Outcome:
@@ -418,4 +419,5 @@ def _why_not(course: Course, outcome: Outcome) -> str:
 def _unclear(outcome: Outcome, relation: Unclear) -> str:
     dataset, host = outcome.site.dataset(outcome.path), outcome.site.host
     since = relation.common.at_target.name
-    return f"whether {dataset} on {host} was written to since {since} is not known: its agent must report written"
+    unknown = f"whether {dataset} on {host} was written to since {since} is not known"
+    return f"{unknown}: its agent must report the column written"

@@ -120,7 +120,7 @@ def test_an_orphan_says_its_likely_cause() -> None:
     assert "They were filled side by side" in conflict("A: 1 3 B: 2").reason
     pruned = Work(gone=(Gone("A", "tank/data", "2"),))
     reason = conflict("A: 3 B: 1 2", work=pruned).reason
-    assert "hostA has destroyed the last snapshot of tank/data that it had in common" in reason
+    assert "hostA has destroyed all that its tank/data had in common" in reason
     assert "hostA, the hub, has no tank/data" in conflict("A: none B: 1").reason
 
 
@@ -147,7 +147,7 @@ def test_what_only_its_source_has_is_simply_missing_elsewhere() -> None:
         ("A-: 1 2 B: 1", {}, "medium", "the inventory of hostA is stale"),
         ("A/: 1 2 B: 1", {}, "medium", "the pool tank of hostA is not in its inventory"),
         ("A: 1 2 B-: 1", {}, "medium", "the inventory of hostB is stale"),
-        ("A: 1 2 B: 1 ?", {}, "medium", "must report written"),
+        ("A: 1 2 B: 1 ?", {}, "medium", "must report the column written"),
         ("A: 1 2 B: 1", {"enabled": False}, "low", "is disabled"),
         ("A: 1 2 B: 1", {"paused_systems": frozenset("B")}, "low", "is paused"),
     ],

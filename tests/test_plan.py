@@ -164,7 +164,7 @@ def test_who_has_nothing_of_a_contested_dataset_waits() -> None:
 
 
 def test_a_hub_that_is_no_member_or_does_not_list_a_dataset_is_named() -> None:
-    assert reasons(plan("B: 1"), "B") == "the group's hub is not among its members"
+    assert reasons(plan("B: 1"), "B") == "the group's hub is not among its members: add it, or name another"
     members = [member_with("A", "", {"data/kid": "1"}), member_with("B", "", {"data": "1", "data/kid": "1"})]
     made = plan_group(hub_policy(), members, NO_WORK, NOW)
     assert reasons(made, "B") == "tank/data exists on hostA, but its inventory does not list it"

@@ -172,7 +172,7 @@ def test_a_closed_window_holds_back_nothing_that_has_arrived() -> None:
 @pytest.mark.parametrize(
     ("picture", "reason"),
     [
-        ("A: 1 2 B: 1 ?", "its agent must report written"),
+        ("A: 1 2 B: 1 ?", "its agent must report the column written"),
         ("A: 1 2 B: ()", "exists on hostB without any snapshot, so a full stream can't be received there"),
         ("A: 1 2@- B: 1", "is named -, which stands for none: rename it"),
         ("A: 1@- 2 B: 1@-", "holds the base under the name -"),

@@ -109,13 +109,13 @@ def test_a_token_under_a_lease_is_left_alone() -> None:
 def test_a_resume_onto_a_changed_dataset_is_not_tried() -> None:
     told = reasons(with_token("1 2", "1 *", TOKEN), "B")
     assert told.startswith("tank/data on hostB changed since a transfer into it broke off")
-    assert "its agent must report written" in reasons(with_token("1 2", "1 ?", TOKEN), "B")
+    assert "its agent must report the column written" in reasons(with_token("1 2", "1 ?", TOKEN), "B")
 
 
 def test_a_token_that_can_not_be_read_is_named() -> None:
     made = with_token("1 2", "1", "1-abc-def")
     assert made.steps == ()
-    assert "holds the beginning of a transfer that can't be read: zfs receive -A drops it" in reasons(made, "B")
+    assert "that can't be read: zfs receive -A tank/data drops it" in reasons(made, "B")
 
 
 def test_an_abort_runs_where_the_token_is() -> None:

@@ -1,0 +1,305 @@
+"""Small cases which between them make the planner say every sentence it knows. Pictures: see pictures.py."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from planner import plan_group
+from planner.model import Decision, Failure, Gone, Guard, Member, Option, Plan, Policy, Replica, Work
+from planner.prune import prunable
+from planner.resolutions import STRATEGIES, choose
+from tests.pictures import NOW, history_of, hub_policy, lease_of, member_with, members_of, peers_policy
+from tests.small_cases import decision_of
+from tests.tokens import encode_resume_token
+
+CIPHER = "aes-256-gcm"
+TOKEN = encode_resume_token("tank/data@2", "2", "1", 400)
+OTHER_TOKEN = encode_resume_token("elsewhere/data@7", "7", None, 300)
+
+
+NO_WORK = Work()
+
+
+@dataclass(frozen=True)
+class Case:
+    title: str
+    members: Sequence[Member]
+    policy: Policy
+    work: Work = NO_WORK
+
+    @property
+    def plan(self) -> Plan:
+        return plan_group(self.policy, self.members, self.work, NOW)
+
+
+def drawn(picture: str, policy: Policy | None = None, work: Work | None = None, **fields: Any) -> Case:
+    shown = " ".join(picture.split())
+    title = ", ".join([shown, *(f"{name} {value}" for name, value in fields.items())])
+    return Case(title, members_of(picture), policy or hub_policy(**fields), work or NO_WORK)
+
+
+def changed(member: Member, dataset: str = "tank/data", **fields: Any) -> Member:
+    """The member with some of its dataset reported otherwise."""
+    return replace(member, replicas={**member.replicas, dataset: replace(member.replicas[dataset], **fields)})
+
+
+def snapshots_changed(member: Member, **fields: Any) -> Member:
+    held = member.replicas["tank/data"]
+    return changed(member, snapshots=tuple(replace(snapshot, **fields) for snapshot in held.snapshots))
+
+
+def cases() -> Iterator[Case]:
+    yield from _ordinary()
+    yield from _held_back()
+    yield from _not_possible()
+    yield from _encrypted()
+    yield from _under_way()
+    yield from _conflicts()
+    yield from _resolutions()
+    yield from _pruned()
+
+
+def _ordinary() -> Iterator[Case]:
+    yield drawn("A: 1 2 3 B: 1 C: none")
+    yield drawn("A: 1 2   B: 1")
+    yield drawn("A: 1 2 3 B: 3")
+    yield drawn("A: 2 B: 2")  # the hub takes no new ones
+    a = member_with("A", "", {"media/films": "1"})
+    yield Case("a parent is needed", [a, member_with("B", "", {})], hub_policy())
+    a, b = member_with("A", "", {"pictures": "1 2", "pictures/raw": "5"}), {"photos": "1", "photos/raw": "5"}
+    yield Case("renamed on one side", [a, member_with("B", "", b)], hub_policy())
+    yield drawn("A: 2 3 B: 2", hub_policy(delete="mirror"))
+
+
+def _held_back() -> Iterator[Case]:
+    for picture in ("A: 1 2 B-: 1", "A: 1 2 B/: 1", "A-: 1 2 B: 1", "A-: 1 2 B: 1 C: 1"):
+        yield drawn(picture)
+    yield drawn("A: 1 2 B: 1", enabled=False)
+    yield drawn("A: 1 B: 1", enabled=False)
+    yield drawn("A: 1 2 B: 1", paused_systems=frozenset("B"))
+    yield drawn("A: 1 2 B: 1", paused_datasets=("data",))
+    yield drawn("A: 1 2 B: 1", window_open=False)
+    a, b = members_of("A: 1 2 B: 1")
+    yield Case("B has never reported", [a, replace(b, replicas={}, reported_at=None)], hub_policy())
+    yield Case("the hub is no member", [b], hub_policy())
+    below = replace(a, replicas={"tank/data/kid": replace(a.replicas["tank/data"], dataset="tank/data/kid")})
+    yield Case("the hub lists only what lies below", [below, b], hub_policy())
+    yield Case("B lists only what lies below", [a, replace(below, system_id="B", hostname="hostB")], hub_policy())
+
+
+def _not_possible() -> Iterator[Case]:
+    yield drawn("A: 1 2 B: 1 ?")
+    yield drawn("A: 1 B: ()")
+    yield drawn("A: 1 2 3 B: 1 x@2")
+    yield drawn("A: 1 2@- 3 B: 1")
+    yield drawn("A: 1@- 2 B: 1")
+    yield drawn("A-: 1 2 B: 1 C: 2")
+    a, b = members_of("A: 1 2 B: 1")
+    yield Case("no room", [a, changed(b, available=1)], hub_policy())
+    long = "x" * 230
+    a = member_with("A", "", {"data": f"1 2@{long}", long: "7"})
+    deeper = replace(member_with("B", "", {}), root="tank/a/longer/root/than/A/has")
+    yield Case("names too long", [a, deeper], hub_policy())
+    a, b = member_with("A", "", {"a": "()", "a/b": "1 2"}), member_with("B", "", {})
+    yield Case("a parent that has to come by its own stream", [a, b], hub_policy(min_age_s=int(NOW)))
+    a, b = member_with("A", "", {"a": f"1@{long}", "a/b": "1 2"}), deeper
+    yield Case("a parent that can't come", [a, b], hub_policy())
+
+
+def _encrypted() -> Iterator[Case]:
+    def pair(here: str | None, there: str | None, iv: str | None, raw: str) -> Case:
+        a, b = members_of("A: 1 2 B: 1")
+        a = snapshots_changed(changed(a, encryption=here), ivsetguid="5")
+        b = snapshots_changed(changed(b, encryption=there), ivsetguid=iv)
+        return Case(f"{here} to {there}, IV set {iv}, raw {raw}", [a, b], hub_policy(raw=raw))
+
+    yield pair(CIPHER, "off", None, "always")
+    yield pair("off", CIPHER, None, "always")
+    yield pair(CIPHER, CIPHER, "6", "always")
+    yield pair(CIPHER, CIPHER, "5", "never")
+    yield pair(CIPHER, CIPHER, None, "auto")
+    yield pair(CIPHER, None, None, "auto")
+
+
+def _under_way() -> Iterator[Case]:
+    plain = drawn("A: 1 2 B: 1")
+    (step,) = plain.plan.steps
+    yield replace(plain, title="the step runs", work=Work(leases=(lease_of(step),)))
+    yield replace(plain, title="an older step runs", work=Work(leases=(lease_of(step, action_id="x"),)))
+    foreign = lease_of(step, action_id="x", group_id="y", executor="Z")
+    yield replace(plain, title="another group's step runs", work=Work(leases=(foreign,)))
+    failure = Failure(step.action_id, 1, NOW, NOW + 60, "dataset is busy", "A")
+    yield replace(plain, title="it failed once", work=Work(failures=(failure,)))
+    yield replace(plain, title="it failed again", work=Work(failures=(replace(failure, count=4),)))
+    third = drawn("A: 1 2 3 B: 1 C: 1 2")
+    failure = replace(failure, action_id=third.plan.steps[0].action_id)
+    yield replace(third, title="it failed, and another has only a part of it", work=Work(failures=(failure,)))
+    a, b = members_of("A: 1 2 B: 1")
+    yield Case("a transfer broke off", [a, changed(b, resume_token=TOKEN)], hub_policy())
+    yield Case("one that nobody can continue", [a, changed(b, resume_token=OTHER_TOKEN)], hub_policy())
+    yield Case("one that can't be read", [a, changed(b, resume_token="1-x")], hub_policy())
+    yield Case(
+        "one that a paused member can continue",
+        [a, changed(b, resume_token=TOKEN)],
+        hub_policy(paused_systems=frozenset("A")),
+    )
+    a, b = members_of("A: 1 2 3 B: 1 3")
+    yield Case("one into what changed since", [a, changed(b, resume_token=TOKEN)], hub_policy())
+
+
+def _conflicts() -> Iterator[Case]:
+    for picture in ("A: 1 2 3 B: 1 2 X", "A: 1 2 3 B: 1 2 *", "A: 1 B: 1 X", "A: 1 2 3 B: 1 ? C: 1 X"):
+        yield drawn(picture)
+    for picture in ("A: 3 B: 1 2", "A: 1 2 B: 3", "A: 1 3 B: 2", "A: none B: 1"):
+        yield drawn(picture)
+    yield drawn("A: none B: 1", snapshot_include=("nothing",))
+    yield drawn("A: 1 2 3 4 5 6 B: 6")
+    yield drawn("A: ~1 B: ~1")
+    for picture in ("A: 1 2 3 B: 1 2 X", "A: 1 B: 2 C: none", "A: 1 2 B: 1 X C: 1", "A: 1 X B: 1 Y C: 1 Y"):
+        yield drawn(picture, peers_policy())
+    a, b = members_of("A: 3 B: 2")
+    gone = (Gone("A", "tank/data", "2"),)
+    yield Case("the last common one was destroyed", [a, b], hub_policy(), Work(gone=gone))
+    lost = Work(gone=(Gone("A", "tank/data", "1", "daily-1"),), guards=(Guard("A", "tank/data"),))
+    yield Case("a mass deletion", members_of("A: 2 B: 2"), hub_policy(), lost)
+
+
+def _resolutions() -> Iterator[Case]:
+    a, b = members_of("A: 1 2 3 B: 1 X")
+    kid = history_of("5", "tank/data/kid")
+    assert kid is not None
+    b = replace(b, replicas={**b.replicas, "tank/data/kid": kid})
+    b = changed(b, mounted=True, mountpoint="/srv/data", resume_token=TOKEN)
+    yield Case("B is mounted, has a child and the beginning of a transfer", [a, b], hub_policy())
+    conflict = drawn("A: 1 2 3 B: 1 X")
+    yield from _decided(conflict)
+    a, b = conflict.members
+    yield Case("holds unknown", [a, snapshots_changed(b, userrefs=None)], conflict.policy)
+    yield Case("held", [a, snapshots_changed(b, userrefs=1)], conflict.policy)
+    clone = Replica("tank/clone", origin="tank/data@X")
+    yield Case("cloned", [a, replace(b, replicas={**b.replicas, "tank/clone": clone})], conflict.policy)
+    yield Case("no sizes", [a, snapshots_changed(b, written=None)], hub_policy())
+    yield Case("no times", [a, snapshots_changed(b, creation=None)], hub_policy())
+    mark = history_of("1 #2", "tank/data")
+    assert mark is not None
+    yield Case("bookmarked since", [a, changed(b, bookmarks=mark.bookmarks)], conflict.policy)
+    yield Case("known by name", members_of("A: 1 2 B: 1 ~9 X"), conflict.policy)
+    yield Case("how much was written is unknown", [a, changed(b, written=None)], conflict.policy)
+    long = snapshots_changed(b)
+    held = long.replicas["tank/data"].snapshots
+    long = changed(long, snapshots=(*held[:-1], replace(held[-1], name="x" * 235)))
+    yield Case("a name that is too long", [a, long], conflict.policy)
+    yield Case("nothing chosen", [a, b], hub_policy(snapshot_include=("nothing",)))
+    a, b = (replace(m, replicas={"tank": replace(m.replicas["tank/data"], dataset="tank")}) for m in (a, b))
+    yield Case("the root is a pool", [a, b], hub_policy(include=("**",)))
+
+
+def _decided(case: Case) -> Iterator[Case]:
+    """How a decision goes on, and what stops it."""
+    (conflict,) = [found for found in case.plan.conflicts if found.type == "diverged"]
+    a, b = case.members
+
+    def way(discard: bool) -> Option:
+        return choose(conflict, "manual", "A", discard, case.policy, case.members, Work())
+
+    keep, discard = decision_of(conflict, way(False)), decision_of(conflict, way(True))
+
+    def after(title: str, members: Sequence[Member], decision: Decision = keep, **fields: Any) -> Case:
+        policy = replace(case.policy, **fields)
+        return Case(f"decided: {title}", members, policy, Work(decisions=(decision,)))
+
+    yield after("set aside", [a, b])
+    yield after("another dataset on it", [a, b], discard)
+    yield after("discard, and more was written", [a, changed(b, written=77)], discard)
+    yield after("discard, and nothing is common any more", [a, replace(members_of("B: 8 9")[0])], discard)
+    yield after("the group is disabled", [a, b], enabled=False)
+    yield after("the dataset is paused", [a, b], paused_datasets=("data",))
+    yield after("the window is closed", [a, b], window_open=False)
+    yield after("the pool is away", [a, replace(b, replicas={}, absent=b.replicas)])
+    yield after("the winner lost it", [replace(a, replicas={"tank": a.replicas["tank"]}), b])
+    lease = lease_of(case_step(), action_id="x", target="B", target_dataset="tank/data", group_id="y")
+    yield replace(after("another step runs", [a, b]), work=Work(decisions=(keep,), leases=(lease,)))
+    aside = keep.losers[0].aside
+    old = replace(b.replicas["tank/data"], dataset=aside)
+    pool = b.replicas["tank"]
+    empty = Replica("tank/data", kind="filesystem", written=0, encryption="off")
+    kids = {f"{aside}/kid": Replica(f"{aside}/kid"), "tank/data/kid": Replica("tank/data/kid")}
+    yield after("half way", [a, replace(b, replicas={"tank": pool, aside: old})])
+    yield after("made anew", [a, replace(b, replicas={"tank": pool, aside: old, "tank/data": empty})])
+    begun = replace(empty, resume_token=encode_resume_token("tank/data@2", "2", "1", 40))
+    yield after("broken off", [a, replace(b, replicas={"tank": pool, aside: old, "tank/data": begun})])
+    lost = replace(empty, resume_token=OTHER_TOKEN)
+    yield after("broken off for good", [a, replace(b, replicas={"tank": pool, aside: old, "tank/data": lost})])
+    there = replace(a.replicas["tank/data"], origin=f"{aside}@1")
+    yield after("a child twice", [a, replace(b, replicas={"tank": pool, aside: old, "tank/data": there, **kids})])
+    root = replace(keep, path="", losers=tuple(replace(loser, dataset="tank") for loser in keep.losers))
+    yield replace(after("one above it", [a, b]), work=Work(decisions=(keep, root)))
+
+
+def case_step() -> Any:
+    return drawn("A: 1 2 B: 1").plan.steps[0]
+
+
+def _pruned() -> Iterator[Case]:
+    a, b = members_of("A: 1 2 3 B: 1 2 3")
+    gone = (Gone("A", "tank/data", "1"),)
+    mirror = hub_policy(delete="mirror")
+    pruned = members_of("A: 2 3 B: 1 2 3")
+    yield Case("destroyed on the hub", pruned, mirror, Work(gone=gone))
+    several = Work(gone=(*gone, Gone("A", "tank/data", "2")))
+    yield Case("several", members_of("A: 3 B: 1 2 3"), mirror, several)
+    yield Case("guarded", pruned, mirror, Work(gone=gone, guards=(Guard("B", "tank/data"),)))
+    yield Case("written unknown", [pruned[0], changed(pruned[1], written=None)], mirror, Work(gone=gone))
+    yield Case(
+        "a lease",
+        pruned,
+        mirror,
+        Work(gone=gone, leases=(lease_of(case_step(), action_id="x", base_guid=None, end_guid=None),)),
+    )
+    yield Case("three systems", [a, b, *members_of("C: 1 2 3")], hub_policy())
+    yield Case("held", [a, snapshots_changed(b, userrefs=1)], hub_policy())
+    yield Case("holds unknown", [a, snapshots_changed(b, userrefs=None)], hub_policy())
+    clone = Replica("tank/clone", origin="tank/data@1")
+    yield Case("cloned", [a, replace(b, replicas={**b.replicas, "tank/clone": clone})], hub_policy())
+    yield Case("a token nobody can read", [a, changed(b, resume_token="1-x")], hub_policy())
+
+
+# --- what is said --------------------------------------------------------------------------------
+
+
+def said(case: Case) -> Iterator[tuple[str, str]]:
+    """Every sentence about a case, and what it is about."""
+    plan = case.plan
+    for step in plan.steps:
+        yield f"{step.type} on {step.target}", step.reason
+    for skip in plan.skips:
+        yield f"skipped on {skip.target}", skip.reason
+    for cell in plan.cells:
+        if cell.why:
+            yield f"cell of {cell.system_id}", cell.why
+    for conflict in plan.conflicts:
+        yield f"conflict, {conflict.type}, {conflict.severity}", conflict.reason
+        for option in _ways(case, plan):
+            yield from _said_of(option)
+    for verdict in prunable(case.policy, case.members, case.work, plan, NOW):
+        where = "keep" if verdict.needed else "may go"
+        yield f"{where} on {verdict.system_id}", verdict.reason
+
+
+def _ways(case: Case, plan: Plan) -> Iterator[Option]:
+    for conflict in plan.conflicts:
+        for strategy in STRATEGIES:
+            named = [None, *(member.system_id for member in case.members)] if strategy == "manual" else [None]
+            for winner in named:
+                for discard in (False, True):
+                    yield choose(conflict, strategy, winner, discard, case.policy, case.members, case.work)
+
+
+def _said_of(option: Option) -> Iterator[tuple[str, str]]:
+    what = f"{option.strategy} {option.winner or ''}{' discard' if option.discard else ''}".strip()
+    for step in option.steps:
+        yield f"{what}: {step.type} on {step.target}", step.reason
+    if option.cost:
+        yield what, option.cost
+    if option.refused:
+        yield f"{what} is refused", option.refused
