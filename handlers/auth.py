@@ -9,7 +9,7 @@ from typing import Any
 
 from config import Config
 from handlers.errors import Forbidden, TooMany, Unauthorized
-from handlers.request import ANYONE, ENROLL, Caller, Callers, Request
+from handlers.request import ANYONE, ENROLL, METRICS, Caller, Callers, Request
 from store import REGISTRY, Store
 from store.documents import Key, Role
 from store.keys import hash_secret, key_matches, new_key, split_key
@@ -74,8 +74,9 @@ def caller_of(store: Store, config: Config, headers: Mapping[str, str], address:
 
 
 def may_come_without_key(config: Config, callers: Callers, headers: Mapping[str, str]) -> bool:
-    """Whether this endpoint needs no key now: those for anyone, and registration where it is open."""
-    return callers is ANYONE or (callers is ENROLL and config.registration == "open" and key_of(headers) is None)
+    """Whether this endpoint needs no key now: those for anyone, and what the configuration opens."""
+    opened = (callers is ENROLL and config.registration == "open") or (callers is METRICS and config.metrics_public)
+    return callers is ANYONE or (opened and key_of(headers) is None)
 
 
 def find_key(store: Store, text: str, now: datetime) -> Key | None:

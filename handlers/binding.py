@@ -17,6 +17,7 @@ from handlers.bodies import NoQuery
 from handlers.cors import cors_headers, is_preflight, preflight_headers
 from handlers.errors import Refused, error_body, refusal_of
 from handlers.events import record_refusal
+from handlers.meter import meter, watch_locks
 from handlers.request import JSON, Answer, Caller, Endpoint, Request, Witness
 from handlers.wire import (
     decode_headers,
@@ -35,7 +36,8 @@ from store import NotFound
 
 log = logging.getLogger("zfs_sync")
 
-CALLER = "zfs_sync.caller"  # the environ's entry for the id of the key that was accepted
+# Entries of the environ: the id of the key that was accepted, whence the request came, and the endpoint's name
+CALLER, ADDRESS, ENDPOINT = "zfs_sync.caller", "zfs_sync.address", "zfs_sync.endpoint"
 
 METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
 MAX_BODY_BYTES = 1 << 20  # for everything but inventories and batches
@@ -44,6 +46,7 @@ BASE_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, 
 
 def build_app(witness: Witness, endpoints: Iterable[Endpoint], root_paths: Iterable[str] = ()) -> bottle.Bottle:
     """A WSGI app that answers each endpoint below the configured prefix, and `root_paths` at the root too."""
+    watch_locks(witness.store)
     app = JsonBottle(witness.config.cors_origins)
     at_root = frozenset(root_paths)
     methods: dict[str, set[str]] = {}
@@ -114,15 +117,7 @@ class JsonBottle(bottle.Bottle):  # type: ignore[misc]  # bottle has no types
             return start_response(status, [*headers, *cors], *exc_info)
 
         body = super().wsgi(environ, start)
-        log.info(
-            "%s %s %d %.0f ms request %s caller %s",
-            quote(environ["REQUEST_METHOD"]),
-            quote(environ["PATH_INFO"]),
-            bottle.response.status_code,
-            (time.perf_counter() - started) * 1000,
-            bottle.response.get_header("X-Request-ID", "-"),
-            environ.get(CALLER) or "-",
-        )
+        _note_request(environ, time.perf_counter() - started)
         return body
 
     def default_error_handler(self, error: bottle.HTTPError) -> bytes:
@@ -141,11 +136,34 @@ class JsonBottle(bottle.Bottle):  # type: ignore[misc]  # bottle has no types
         return error_body(error.status_code, detail)
 
 
+def _note_request(environ: Mapping[str, Any], duration_s: float) -> None:
+    """Log a request that was answered, and count it."""
+    status = bottle.response.status_code
+    fields = {
+        "method": quote(environ["REQUEST_METHOD"]),
+        "path": quote(environ["PATH_INFO"]),
+        "status": status,
+        "duration_ms": round(duration_s * 1000, 1),
+        "request_id": bottle.response.get_header("X-Request-ID", "-"),
+        "caller": environ.get(CALLER) or "-",
+        "address": environ.get(ADDRESS) or "-",
+    }
+    log.info(
+        "%(method)s %(path)s %(status)d %(duration_ms).0f ms request %(request_id)s caller %(caller)s from %(address)s",
+        fields,
+        extra=fields,
+    )
+    counting = meter()
+    if counting is not None:
+        counting.answered(environ.get(ENDPOINT) or "other", status, duration_s)
+
+
 def _responder(witness: Witness, endpoint: Endpoint) -> Callable[..., Any]:
     """The function that Bottle calls for an endpoint."""
 
     def respond(**path_args: str) -> bytes:
         environ = bottle.request.environ
+        environ[ENDPOINT] = endpoint.name
         request_id = _new_request_id()
         try:
             with witness.store.reading():
@@ -201,11 +219,11 @@ def _answer(
     return result if isinstance(result, Answer) else Answer(result)
 
 
-def request_of(witness: Witness, environ: Mapping[str, Any], request_id: str) -> Request:
+def request_of(witness: Witness, environ: dict[str, Any], request_id: str) -> Request:
     """A call as it came in, of nobody yet."""
     headers = {name[5:].replace("_", "-").lower(): str(value) for name, value in environ.items() if name[:5] == "HTTP_"}
     headers["content-type"] = str(environ.get("CONTENT_TYPE") or "")
-    address = client_address(environ, witness.config.trusted_proxies)
+    environ[ADDRESS] = address = client_address(environ, witness.config.trusted_proxies)
     now = datetime.now(UTC)
     return Request(witness=witness, caller=Caller(), now=now, id=request_id, address=address, headers=headers)
 

@@ -1,6 +1,7 @@
 """The audit trail: who did what, from where, when."""
 
 import itertools
+import logging
 import secrets
 from typing import Any
 
@@ -12,6 +13,8 @@ from handlers.request import Answer, Request
 from handlers.values import with_offset
 from store import Busy, StoreError
 from store.documents import Event
+
+log = logging.getLogger("zfs_sync.events")
 
 _order = itertools.count()  # several events of one request have one moment
 
@@ -65,20 +68,27 @@ def record(
 ) -> None:
     """Add to the audit trail that this request did `what`."""
     caller = request.caller
-    request.store.add_event(
-        Event(
-            id=f"{request.now:%Y%m%dT%H%M%S.%f}-{next(_order) % 10**6:06}-{secrets.token_hex(4)}",
-            at=request.now,
-            what=what,
-            who=caller.key_id,
-            role=caller.role,
-            address=request.address,
-            system_id=system_id or caller.system_id,
-            sync_group_id=sync_group_id,
-            subject=subject,
-            detail=detail,
-            request_id=request.id,
-        )
+    event = Event(
+        id=f"{request.now:%Y%m%dT%H%M%S.%f}-{next(_order) % 10**6:06}-{secrets.token_hex(4)}",
+        at=request.now,
+        what=what,
+        who=caller.key_id,
+        role=caller.role,
+        address=request.address,
+        system_id=system_id or caller.system_id,
+        sync_group_id=sync_group_id,
+        subject=subject,
+        detail=detail,
+        request_id=request.id,
+    )
+    request.store.add_event(event)
+    log.info(
+        "%s: %s by %s request %s",
+        what,
+        (subject or "-").encode("unicode_escape").decode(),  # a line break in a name makes no line
+        caller.key_id or "-",
+        request.id,
+        extra={name: getattr(event, name) for name in event.__struct_fields__ if name not in ("id", "at")},
     )
 
 

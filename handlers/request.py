@@ -87,6 +87,7 @@ class Callers:
 ANYONE = Callers("anyone")
 ADMIN = Callers("admin", frozenset({"admin"}))
 VIEWER = Callers("viewer", frozenset({"admin", "viewer"}))
+METRICS = Callers("viewer; anyone if metrics_public", frozenset({"admin", "viewer"}))
 ENROLL = Callers("enroll", frozenset({"admin", "enroll"}))
 SELF = Callers("self", frozenset({"admin"}), "self")
 SELF_OR_VIEWER = Callers("self, viewer", frozenset({"admin", "viewer"}), "self")

@@ -24,6 +24,8 @@ MAY_IMPORT = {
 # Packages that only some parts know.
 ONLY_IN = {
     "bottle": ("handlers",),
+    "prometheus_client": ("handlers",),
+    "apprise": ("handlers",),
     "tinydb": ("store",),
     "filelock": ("store",),
     "psycopg": ("store",),
@@ -108,7 +110,7 @@ def test_the_planner_has_no_clock_no_io_and_no_randomness(path: Path) -> None:
 def test_what_a_person_types_reaches_the_handlers_by_their_routes(path: Path) -> None:
     doors = tuple(
         f"handlers.{name}"
-        for name in ("routes", "local", "keys", "alerts", "notify", "tick", "request", "errors", "words")
+        for name in ("routes", "local", "keys", "meter", "alerts", "notify", "tick", "request", "errors", "words")
     )
     ours = {name for name in imports(path) if name.split(".")[0] == "handlers"}
     assert {name for name in ours if not name.startswith(doors)} == set()

@@ -20,6 +20,7 @@ WHO = {
     "show_readiness": {"anyone"},
     "show_liveness": {"anyone"},
     "show_public_key": {"anyone"},
+    "show_metrics": {"viewer"},
     "show_openapi": {"anyone"},
     "register_system": {"enroll"},
     "list_systems": {"viewer"},

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
-from handlers.binding import CALLER, authorize, path_arguments, request_of
+from handlers.binding import CALLER, ENDPOINT, authorize, path_arguments, request_of
 from handlers.dashboard import sessions
 from handlers.dashboard.rendering import VERSION_MARK, Elsewhere, Page, Visit, render_page
 from handlers.errors import Forbidden, Refused, refusal_of
@@ -42,7 +42,7 @@ def answer_page(
 ) -> Response:
     """Status, headers and bytes for a browser. Our own mistakes are raised."""
     visit = _visit(witness, environ, request_id)
-    environ[CALLER] = visit.request.caller.key_id
+    environ[CALLER], environ[ENDPOINT] = visit.request.caller.key_id, page.name
     try:
         shown = _shown(visit, page, environ, path_args)
         return _response(visit, page, shown)
