@@ -7,8 +7,8 @@ import pytest
 
 from store import group_records
 from tests.boxes import COLUMNS, MEDIA, Boxes, empty_boxes, guid_of, listing, real_boxes
+from tests.store_samples import everything
 from tests.test_actions import finish, start
-from tests.test_inventories import files_of
 from tests.witness import NOBODY
 
 NAS = ("tank: 1", "tank/a: a1 a2 a3")
@@ -138,11 +138,11 @@ def test_a_conflict_was_detected_when_a_check_first_saw_it(boxes: Boxes) -> None
 
 def test_a_dry_run_shows_what_would_be_done_and_records_nothing(boxes: Boxes) -> None:
     known = diverged(boxes)
-    before = files_of(boxes.client)
+    before = everything(boxes.client.witness.store)
     shown = resolve(boxes, known["id"], "manual", "?dry_run=true", system_id=boxes.nas.id)
     assert (shown["dry_run"], shown["status"], shown["winner_system_id"]) == (True, "open", boxes.nas.id)
     assert [action["action_type"] for action in shown["actions"]] == ["rename", "sync", "promote"]
-    assert files_of(boxes.client) == before
+    assert everything(boxes.client.witness.store) == before
     assert diverged(boxes) == known
 
 

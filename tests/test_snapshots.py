@@ -6,7 +6,8 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.test_inventories import files_of, listing, shown
+from tests.store_samples import everything
+from tests.test_inventories import listing, shown
 from tests.witness import LISTINGS, NOBODY, Agent, Client
 
 DAY = 86400
@@ -63,10 +64,10 @@ def test_the_same_snapshot_again_changes_no_file(client: Client, nas: Agent) -> 
     nas.report((LISTINGS / "nas.tsv").read_bytes())
     nas.grow_old()
     known = client.get("/snapshots?limit=1&dataset=tank")[0]
-    before = files_of(client)
+    before = everything(client.witness.store)
     again = {name: known[name] for name in ("dataset", "name", "guid", "timestamp", "size", "createtxg")}
     assert nas.call("POST", "/snapshots", again).json == known
-    assert files_of(client) == before
+    assert everything(client.witness.store) == before
 
 
 def test_a_snapshot_that_was_made_anew_replaces_its_namesake(nas: Agent) -> None:
@@ -218,11 +219,11 @@ REFUSED: list[tuple[str, Any]] = [
 def test_a_batch_is_stored_whole_or_not_at_all(client: Client, nas: Agent, field: str, value: Any) -> None:
     fine = [{**X, "name": f"s{number}", "guid": number} for number in range(1, 6)]
     fine[3] = {**fine[3], field: value}
-    before = files_of(client)
+    before = everything(client.witness.store)
     refused = nas.call("POST", "/snapshots/batch", fine, status=422)
     locs = {error["loc"].removeprefix("snapshots") for error in refused.json["errors"]}
     assert locs == {f"[3].{field}"}, refused.text
-    assert files_of(client) == before
+    assert everything(client.witness.store) == before
     assert nas.call("POST", "/snapshots", fine[3], status=422).json["errors"][0]["loc"] == field
 
 
