@@ -30,5 +30,10 @@ def application(file: Path | None = None) -> Any:
     return make_app(open_witness(config.load(file)))
 
 
+def main() -> int:
+    """Run the command that was typed; its exit status."""
+    return cli.main(sys.argv[1:], open_witness)
+
+
 if __name__ == "__main__":
-    sys.exit(cli.main(sys.argv[1:], open_witness))
+    sys.exit(main())

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import config
-from cli.serve import address_of, end_quietly, listen, run_gunicorn
+from cli.serve import address_of, end_quietly, listen, run_server
 from cli.terminal import OpenWitness
 from cli.views import groups_named, print_status
 from handlers.keys import create_key
@@ -119,7 +119,7 @@ def demo(options: argparse.Namespace, open_witness: OpenWitness) -> int:
         witness = open_witness(settings)
         fill(witness, datetime.now(UTC))
         _invite(witness)
-        run_gunicorn(settings, listener, lambda: open_witness(settings))
+        run_server(settings, listener, lambda: open_witness(settings))
         return 0
     finally:
         if os.getpid() == ours:  # gunicorn's workers leave by here, too

@@ -1,4 +1,4 @@
-"""Serving the API with gunicorn, until somebody ends it."""
+"""Serving the API with gunicorn, or waitress where that does not run, until somebody ends it."""
 
 import argparse
 import errno
@@ -34,7 +34,7 @@ def serve(options: argparse.Namespace, open_witness: OpenWitness) -> int:
     witness = open_witness(settings)
     shown = first_keys(witness)
     _greet(settings, shown)
-    run_gunicorn(settings, listener, lambda: open_witness(settings))
+    run_server(settings, listener, lambda: open_witness(settings))
     return 0
 
 
@@ -88,11 +88,40 @@ def _greet(settings: config.Config, shown: Mapping[Any, str]) -> None:
     sys.stdout.flush()
 
 
-def run_gunicorn(settings: config.Config, listener: socket.socket, open_own: Callable[[], Witness]) -> None:
-    """Serve on a socket until a signal ends it, which raises SystemExit.
+def run_server(settings: config.Config, listener: socket.socket, open_own: Callable[[], Witness]) -> None:
+    """Serve on a socket until a signal ends it, which raises SystemExit."""
+    try:
+        import gunicorn.app.base  # noqa: F401
+    except ImportError:  # on Windows, which has neither fork nor fcntl
+        _run_waitress(settings, listener, open_own)
+    else:
+        _run_gunicorn(settings, listener, open_own)
 
-    Each worker opens a witness of its own, and ticks: the store sees to it that one of them does at a time.
-    """
+
+def _run_waitress(settings: config.Config, listener: socket.socket, open_own: Callable[[], Witness]) -> None:
+    """One process with threads. Who is a trusted proxy is ours to judge, so waitress leaves the headers alone."""
+    import waitress
+
+    if settings.tls_cert:
+        raise Refusal("tls_cert needs gunicorn, which does not run here; put a proxy with TLS in front")
+    witness = open_own()
+    ticker = Ticker(witness)
+    ticker.start()
+    try:
+        waitress.serve(
+            make_app(witness),
+            sockets=[listener],
+            threads=settings.threads,
+            ident=None,
+            clear_untrusted_proxy_headers=False,
+            max_request_body_size=settings.max_inventory_bytes + 2**20,
+        )
+    finally:
+        ticker.stop()
+
+
+def _run_gunicorn(settings: config.Config, listener: socket.socket, open_own: Callable[[], Witness]) -> None:
+    """Several processes, each with a witness of its own, and each ticks: the store lets one of them do it at a time."""
     from gunicorn.app.base import BaseApplication
     from gunicorn.glogging import Logger
 

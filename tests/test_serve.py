@@ -32,12 +32,14 @@ KEY = re.compile(r"(\w+) key +(\S+)")
 class Server:
     """A running server, and what it prints."""
 
-    def __init__(self, folder: Path, *arguments: str, **environ: str) -> None:
+    def __init__(
+        self, folder: Path, *arguments: str, program: tuple[str, ...] = PROGRAM, workers: int = 2, **environ: str
+    ) -> None:
         self.out = folder / "out"
         self.err = folder / "err"
         with self.out.open("w") as out, self.err.open("w") as err:
             self.process = subprocess.Popen(
-                [*PROGRAM, *arguments],
+                [*program, *arguments],
                 cwd=folder,
                 env={**os.environ, "TMPDIR": str(folder), **environ},
                 stdout=out,
@@ -45,7 +47,7 @@ class Server:
                 start_new_session=True,
             )
         self.wait_until(lambda: ADDRESS.search(self.said))
-        self.wait_until(lambda: len(self.workers()) == 2)
+        self.wait_until(lambda: len(self.workers()) == workers)
 
     @property
     def said(self) -> str:
@@ -81,8 +83,8 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, *arguments: str, **environ: str) -> Iterator[Server]:
-    server = Server(folder, *arguments, **environ)
+def serving(folder: Path, *arguments: str, **options: Any) -> Iterator[Server]:
+    server = Server(folder, *arguments, **options)
     try:
         yield server
     finally:
@@ -315,3 +317,23 @@ def test_the_example_does_not_look_at_the_settings_that_lie_here(folder: Path) -
     with serving(folder, "demo", "--port", "0", ZFS_SYNC_DATA_DIR=str(folder / "mine")) as server:
         assert server.end(signal.SIGTERM) == 0
     assert not (folder / "mine").exists()
+
+
+def test_waitress_serves_where_gunicorn_does_not_run(folder: Path) -> None:
+    """As on Windows, where importing gunicorn fails."""
+    (folder / "sitecustomize.py").write_text("import sys\nsys.modules['gunicorn'] = None\n")
+    with serving(folder, workers=0, PYTHONPATH=str(folder)) as server:
+        (admin,) = (key for role, key in KEY.findall(server.said) if role == "admin")
+        assert server.get("/api/v1/systems", admin) == []
+        with urllib.request.urlopen(server.address + "/health") as response:
+            assert "waitress" not in str(response.headers)
+        assert server.end(signal.SIGTERM) == 0
+
+
+def test_waitress_refuses_to_serve_tls_keys_in_the_clear(folder: Path) -> None:
+    (folder / "sitecustomize.py").write_text("import sys\nsys.modules['gunicorn'] = None\n")
+    (folder / "cert.pem").touch()
+    environ = {**os.environ, "PYTHONPATH": str(folder), "ZFS_SYNC_TLS_CERT": "cert.pem", "ZFS_SYNC_TLS_KEY": "cert.pem"}
+    done = subprocess.run([*PROGRAM], cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert "tls_cert needs gunicorn, which does not run here" in done.stderr
