@@ -10,6 +10,7 @@ import pytest
 import config
 from handlers.auth import limiter
 from handlers.request import Witness
+from tests import doorways
 from tests.postgres_server import Server, server
 from tests.store_samples import NewPlace, Place
 from tests.witness import ADMIN, ENROLL, Client, client_of
@@ -48,10 +49,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the flag that writes tests/golden anew, and the one that chooses an engine."""
+    """Add the flag that writes tests/golden anew, and those that choose an engine and a way in."""
     parser.addoption("--rewrite-golden", action="store_true", help="write the files of tests/golden anew")
     what = "run every test of a store or a witness on this engine (default: some on both)"
     parser.addoption("--engine", choices=ENGINES, help=what)
+    parser.addoption("--through", choices=("none", *doorways.EVENTS), default="none", help="how requests come in")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    doorways.chosen = config.getoption("--through")
 
 
 @pytest.fixture
