@@ -1,0 +1,98 @@
+"""The witness behind a real nginx, as deploy/proxy sets it up."""
+
+import gzip
+import http.client
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.front import Nginx
+from tests.lab import Lab
+from tests.witness import ADMIN, LISTINGS, TSV
+
+
+class Behind:
+    """A witness, and calls to it by way of nginx."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "nginx").mkdir(parents=True)
+        self.lab = Lab(folder / "lab", "trusted_proxies: [127.0.0.1]\nmax_inventory_bytes: 2000000\n")
+        self.nginx = Nginx(folder / "nginx", [self.lab.port])
+
+    def call(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any, Any]:
+        """Status, headers and JSON of an answer over TLS."""
+        connection = http.client.HTTPSConnection("127.0.0.1", self.nginx.port, context=self.nginx.context(), timeout=60)
+        sent = {"X-API-Key": ADMIN, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        connection.request(method, path, body, sent)
+        answer = connection.getresponse()
+        text = answer.read()
+        connection.close()
+        return answer.status, answer.headers, json.loads(text) if text[:1] in (b"{", b"[") else text
+
+
+@pytest.fixture(scope="module")
+def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
+    """One witness behind nginx for all tests here."""
+    found = Behind(tmp_path_factory.mktemp("behind"))
+    yield found
+    found.nginx.stop()
+    found.lab.stop()
+
+
+def test_a_report_comes_through_packed_and_unpacked(behind: Behind) -> None:
+    body = json.dumps({"hostname": "nas"}).encode()
+    status, headers, system = behind.call("POST", "/api/v1/systems/register", body, Content_Type="application/json")
+    assert status == 201
+    assert headers["Location"] == f"/api/v1/systems/{system['id']}"
+    listing = (LISTINGS / "nas.tsv").read_bytes()
+    path = f"/api/v1/systems/{system['id']}/inventory"
+    status, _, packed = behind.call("PUT", path, gzip.compress(listing), Content_Type=TSV, Content_Encoding="gzip")
+    assert (status, packed["added"] > 0) == (200, True)
+    status, _, plain = behind.call("PUT", path, listing, Content_Type=TSV)
+    assert (status, plain["added"], plain["digest"]) == (200, 0, packed["digest"])
+    status, headers, _ = behind.call("GET", path, Accept=TSV)
+    assert status == 200
+    status, _, _ = behind.call("GET", path, Accept=TSV, If_None_Match=headers["ETag"])
+    assert status == 304
+
+
+def test_the_address_in_the_audit_trail_is_the_callers_whatever_it_claims(behind: Behind) -> None:
+    behind.call("POST", "/api/v1/systems/register", b"{}", Content_Type="application/json", X_API_Key="no.such-key")
+    behind.call(
+        "GET", "/api/v1/systems", X_API_Key="no.such-key", X_Forwarded_For="203.0.113.9", Forwarded="for=203.0.113.9"
+    )
+    _, _, events = behind.call("GET", "/api/v1/events?limit=5")
+    assert {event["address"] for event in events} == {"127.0.0.1"}
+
+
+def test_the_witness_itself_refuses_what_is_too_large_in_words(behind: Behind) -> None:
+    body = json.dumps({"hostname": "large"}).encode()
+    _, _, system = behind.call("POST", "/api/v1/systems/register", body, Content_Type="application/json")
+    status, _, said = behind.call(
+        "PUT", f"/api/v1/systems/{system['id']}/inventory", b"x" * 2_000_001, Content_Type=TSV
+    )
+    assert (status, said["status_code"]) == (413, 413)
+
+
+def test_http_is_sent_to_https_by_308_which_keeps_the_method(behind: Behind) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", behind.nginx.plain_port, timeout=30)
+    connection.request("POST", "/api/v1/systems/register?x=1", b"{}", {"Host": "sync.example.org"})
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["Location"]) == (
+        308,
+        "https://sync.example.org/api/v1/systems/register?x=1",
+    )
+    connection.close()
+
+
+def test_a_witness_that_is_gone_is_a_502_of_the_proxy_and_comes_back(behind: Behind) -> None:
+    behind.lab.stop()
+    assert behind.call("GET", "/health")[0] == 502
+    behind.lab.start()
+    for _ in range(100):
+        if behind.call("GET", "/health")[0] == 200:
+            return
+    raise AssertionError("nginx does not find the witness again")
