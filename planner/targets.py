@@ -382,11 +382,16 @@ def _impossible(outcome: Outcome) -> str | None:
     if outcome.held is None and dataset in target.existing:
         return f"{dataset} exists on {target.host}, but its inventory does not list it"
     if isinstance(outcome.relation, Empty):
+        below = any(name.startswith(f"{dataset}/") for name in target.existing)
         return (
             f"{dataset} exists on {target.host} without any snapshot, so a full stream can't be received there: "
-            "rename or destroy it, and it will be made anew; or give the member another root"
+            f"{_RENAME if below else _DESTROY}, and it will be made anew; or give the member another root"
         )
     return None
+
+
+_DESTROY = "rename or destroy it"
+_RENAME = "rename it (what lies below moves along, and gets its name back afterwards)"
 
 
 def obstacles(outcome: Outcome, todo: tuple[Snapshot, ...]) -> dict[str, str]:

@@ -101,6 +101,10 @@ def _not_possible() -> Iterator[Case]:
     deeper = replace(member_with("B", "", {}), root="tank/a/longer/root/than/A/has")
     yield Case("names too long", [a, deeper], hub_policy())
     a, b = member_with("A", "", {"a": "()", "a/b": "1 2"}), member_with("B", "", {})
+    made = replace(b, replicas={"tank/a": Replica("tank/a", written=0), "tank/a/b": Replica("tank/a/b", written=0)})
+    yield Case(
+        "a parent that was made only to hold what lies below", [member_with("A", "", {"a": "5"}), made], hub_policy()
+    )
     yield Case("a parent that has to come by its own stream", [a, b], hub_policy(min_age_s=int(NOW)))
     a, b = member_with("A", "", {"a": f"1@{long}", "a/b": "1 2"}), deeper
     yield Case("a parent that can't come", [a, b], hub_policy())

@@ -154,7 +154,7 @@ def decide_all(world: World) -> Plan:
         host = world.hosts[cell.system_id]
         if cell.is_source:
             take_snapshot(world, host, cell.dataset)
-        elif "rename or destroy it" in cell.why:
+        elif "it will be made anew" in cell.why or "rename or destroy it" in cell.why:
             world.count += 1
             with suppress(Refused):
                 host.pools.rename(cell.dataset, f"{cell.dataset}.empty{world.count}")

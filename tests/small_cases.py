@@ -16,7 +16,6 @@ from planner import plan_group
 from planner.model import Bookmark, Conflict, Decision, Member, Option, Plan, Policy, Replica, Work
 from planner.model import Snapshot as SnapshotReport
 from planner.resolutions import choose
-from tests.conflict_world import kept
 from tests.conflict_world import obey as resolve
 from tests.simulated_rules import follows
 from tests.test_plan_obeyed import Hosts, contents, obey
@@ -233,7 +232,7 @@ def check_resolution(picture: str, policy: Policy, discard: bool) -> None:
 
 
 def _carry_out(hosts: Hosts, policy: Policy, conflict: Conflict, option: Option) -> None:
-    had = {(name, *what) for name, pools in hosts.items() for what in kept(pools)}
+    had, blocks = _held(hosts)
     work = Work(decisions=(decision_of(conflict, option),))
     for _ in range(12):
         steps = plan_group(policy, report(hosts), work, NOW).steps
@@ -242,12 +241,21 @@ def _carry_out(hosts: Hosts, policy: Policy, conflict: Conflict, option: Option)
         resolve(steps[0], hosts)
     else:
         raise AssertionError("it does not end")
-    lost = {guid for name, guid, _ in had - {(name, *what) for name, pools in hosts.items() for what in kept(pools)}}
-    said = {snap.guid for snap in option.lost} | {"now"}
-    assert lost <= (said if option.discard else set()), f"{lost} is lost"
+    left, blocks_left = _held(hosts)
+    lost = {guid for _, guid in had - left}
+    assert lost <= {snap.guid for snap in option.lost}, f"{lost} is lost"
+    assert option.discard or blocks <= blocks_left, "what was written is lost"
     for name, pools in hosts.items():
         won = hosts[option.winner or ""].datasets[DATASET]
         assert name == option.winner or follows(won, pools.datasets[DATASET]), f"{name} can't follow who won"
+
+
+def _held(hosts: Hosts) -> tuple[set[tuple[str, str]], set[tuple[str, Block]]]:
+    """Every snapshot, and all that is in datasets now, by host."""
+    datasets = [(name, dataset) for name, pools in hosts.items() for dataset in pools.datasets.values()]
+    snapshots = {(name, snap.guid) for name, dataset in datasets for snap in dataset.snapshots}
+    written = {(name, block) for name, dataset in datasets for block in dataset.blocks}
+    return snapshots, written
 
 
 def decision_of(conflict: Conflict, option: Option) -> Decision:

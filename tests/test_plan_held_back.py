@@ -323,6 +323,16 @@ def test_a_root_that_exists_can_not_receive_the_roots_own_stream() -> None:
     assert "tank/in exists on hostB without any snapshot" in reasons(made, "B")
 
 
+def test_a_parent_with_children_is_not_to_be_destroyed() -> None:
+    """One that was made only to hold what lies below, and of which the hub took a snapshot later."""
+    a = member_with("A", "", {"a": "5", "a/b": "1 2"})
+    b = member_with("B", "", {"a": "()", "a/b": "1"})
+    made = plan_group(hub_policy(), [a, b], NO_WORK, NOW)
+    assert story(made) == ["sync tank/a/b"]  # what lies below goes on
+    assert "rename it (what lies below moves along" in reasons(made, "B")
+    assert "destroy" not in reasons(made, "B")
+
+
 # --- leases and failures ---------------------------------------------------------------------------
 
 

@@ -94,7 +94,8 @@ TRIED = {
         "",
         "offsite",
         "skip: pool1/replica exists on offsite without any snapshot, so a full stream can't be received there: "
-        "rename or destroy it, and it will be made anew; or give the member another root",
+        "rename it (what lies below moves along, and gets its name back afterwards), and it will be made anew; "
+        "or give the member another root",
     ),
 }
 
