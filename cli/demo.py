@@ -272,9 +272,10 @@ def _line(
 def _begin_transfer(witness: Witness, source_id: str, target_dataset: str, now: datetime) -> None:
     """Let the source's agent take the lease on what it should send there, and say how far it is."""
     agent = Caller("agent", "agent-of-tank", source_id)
-    plan = ask(request_here(witness, now=now, caller=agent), "show_system_instructions", system_id=source_id)
+    begun = now - timedelta(minutes=4)
+    plan = ask(request_here(witness, now=begun, caller=agent), "show_system_instructions", system_id=source_id)
     (action,) = [each for each in plan["actions"] if each["target_dataset"] == target_dataset]
-    started = ask(request_here(witness, now=now, caller=agent), "start_action", action_id=action["action_id"])
+    started = ask(request_here(witness, now=begun, caller=agent), "start_action", action_id=action["action_id"])
     headers = {"x-lease-token": started["lease_token"]}
     total = action["estimated_size"]
     progress = {"bytes_done": total * 2 // 5, "bytes_total": total}

@@ -1,5 +1,6 @@
 """Signing in and out; keys; and the audit trail."""
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -12,6 +13,7 @@ from handlers.dashboard.matrix import pages
 from handlers.dashboard.rendering import Elsewhere, Page, Visit
 from handlers.errors import Conflicting, Forbidden, Invalid, TooMany, Unauthorized
 from handlers.events import list_events, record, record_refusal
+from handlers.request import Caller
 from handlers.sync_groups import visible_groups
 from store import REGISTRY
 
@@ -99,7 +101,8 @@ def sign_in(visit: Visit, form: SignInForm) -> Page | Elsewhere:
         return _asked_again(form, "An enroll key may only register systems.", Forbidden(""))
     session = sessions.new_session(request.store, key, request.now)
     cookie = sessions.set_cookie(sessions.SESSION, session, lasts_s=sessions.LASTS_S, secure=visit.is_secure)
-    record(request, "dashboard.signed_in", subject=key.id, system_id=key.system_id)
+    caller = Caller(role=key.role, key_id=key.id, system_id=key.system_id)
+    record(replace(request, caller=caller), "dashboard.signed_in")
     return Elsewhere(_own_page(form.next), {"Set-Cookie": cookie})
 
 

@@ -59,10 +59,7 @@ def show_dataset(visit: Visit, group_id: str, query: DatasetQuery) -> Page:
         "query": query,
         "copies": copies,
         "timelines": [draw_timeline(lanes, start, end, width) for width in (WIDE, NARROW)],
-        "spans": [
-            (words, link("/dashboard/groups/" + group_id + "/dataset", path=query.path, days=days), days)
-            for days, words in ((None, "all"), *reversed(SPANS))
-        ],
+        "spans": _spans(group_id, query, (request.now.timestamp() - start) / 86400),
         "rows": rows[query.offset : query.offset + LISTED],
         "row_pages": pages(visit, query, "offset", len(rows), LISTED),
         "conflicts": [each for each in standing.conflicts if each["dataset"] == query.path],
@@ -99,6 +96,13 @@ def _frame(held: Iterable[tuple[Snapshot, ...]], now: float, days: int | None) -
     start = min(now - 3600, oldest if days is None else max(oldest, now - days * 86400))
     step = max(60, int((now - start) / 200))  # the picture moves on in steps too small to see
     return (start if start == oldest else start // step * step), max([-(-now // step) * step, *created])
+
+
+def _spans(group_id: str, query: DatasetQuery, days_shown: float) -> list[tuple[str, str, int | None]]:
+    """Words, link and days for each part of the past that is less than all of it."""
+    path = f"/dashboard/groups/{group_id}/dataset"
+    chosen = [(words, days) for days, words in SPANS if days < days_shown or query.days is not None]
+    return [(words, link(path, path=query.path, days=days), days) for words, days in [*chosen, ("all", None)]]
 
 
 def _rows(copies: list[Copy], held: dict[str, tuple[Snapshot, ...]]) -> list[Row]:

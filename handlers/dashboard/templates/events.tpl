@@ -11,7 +11,7 @@
 % for event in events:
 <tr><td data-label="When">{{!ui.ago(event["at"])}}</td><th scope="row" data-label="What">{{event["what"]}}</th>
 <td data-label="About">{{event["subject"] or "–"}}<small>{{", ".join(filter(None, (hostnames.get(event["system_id"] or ""), groups.get(event["sync_group_id"] or ""))))}}</small></td>
-<td data-label="Who">{{event["role"] or "nobody"}}<small>{{event["who"] or ""}}</small></td><td data-label="From">{{event["address"] or "–"}}</td></tr>
+<td data-label="Who">{{event["who"] or "nobody"}}<small>{{event["role"] or ""}}</small></td><td data-label="From">{{event["address"] or "–"}}</td></tr>
 % end
 </tbody></table></div>
 % include('paging', shown=event_pages, noun="events")

@@ -11,7 +11,7 @@
 % if own:
  <span class="tag">yours</span>\\
 % end
-</th><td data-label="Role">{{key["role"]}}</td><td data-label="For">{{key["hostname"] or ""}} {{key["label"]}}</td>
+</th><td data-label="Role">{{key["role"]}}</td><td data-label="For">{{" ".join(filter(None, (key["hostname"], key["label"]))) or "–"}}</td>
 <td data-label="Made">{{!ui.ago(key["created_at"])}}\\
 % if key["expires_at"]:
 <small>ends {{ui.at(key["expires_at"])}}</small>\\
