@@ -252,6 +252,8 @@ def _held(request: Request, view: Any, action_id: str, headers: LeaseHeaders) ->
         raise Gone("there is no lease on this action; start it again")
     lease: Lease = view.leases.get(action_id)
     if request.caller.is_agent and lease.executor_system_id != request.caller.system_id:
+        if not any(group.id == lease.group_id for group in visible_groups(request)):
+            raise Gone("there is no lease on this action; start it again")  # as if it were so
         raise Forbidden("another system runs this action")
     if not secrets.compare_digest(headers.lease_token.encode(), lease.token.encode()):
         raise Forbidden("X-Lease-Token is not this lease's")

@@ -111,7 +111,7 @@ def require_allowed(request: Request, callers: Callers, path_args: Mapping[str, 
         if callers.agents == "any":
             return
         raise Forbidden("this key's system has no part in that")
-    raise Forbidden(f"a key of the role '{caller.role}' may not do this; allowed: {callers.name}, admin")
+    raise Forbidden(f"a key of the role '{caller.role}' may not do this; allowed: {callers.everybody}")
 
 
 def make_key(store: Store, role: Role, now: datetime, *, length: int, system_id: str | None = None) -> tuple[Key, str]:

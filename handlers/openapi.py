@@ -134,7 +134,7 @@ def headers_of(row: Endpoint) -> tuple[str, ...]:
 def _operation(row: Endpoint, schemas: "Schemas") -> Json:
     summary, _, more = (row.handler.__doc__ or "").strip().partition("\n")
     first, _, rest = summary.partition(". ")
-    who = f"Who may call: {row.callers.name}{'' if row.for_anyone or row.callers.name == 'admin' else ', admin'}."
+    who = f"Who may call: {row.callers.everybody}."
     said = [rest, re.sub(r"\n +", "\n", more).strip(), who]
     operation: Json = {
         "operationId": row.name,

@@ -83,6 +83,11 @@ class Callers:
     roles: frozenset[Role] = frozenset()
     agents: str = "none"  # none, self (of the path's system_id), member (of its group_id), any (the handler narrows)
 
+    @property
+    def everybody(self) -> str:
+        """Those who may, the admin among them, in words."""
+        return self.name if self.name in ("admin", "anyone") else f"{self.name}, admin"
+
 
 ANYONE = Callers("anyone")
 ADMIN = Callers("admin", frozenset({"admin"}))

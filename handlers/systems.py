@@ -55,6 +55,7 @@ def change_system(request: Request, system_id: str, body: SystemChanges) -> a.Sy
     """Change the fields given (metadata as a whole) and leave the others."""
     given = {name: getattr(body, name) for name in SystemBody.__struct_fields__}
     changes = {name: value for name, value in given.items() if value is not msgspec.UNSET}
+    _require_may_rename(request, system_id, changes.get("hostname"))
     with request.store.transaction(REGISTRY) as tx:
         systems = tx[REGISTRY].systems
         before = systems.get(system_id)
@@ -67,6 +68,12 @@ def change_system(request: Request, system_id: str, body: SystemChanges) -> a.Sy
     if changed:
         record(request, "system.changed", subject=after.hostname, system_id=system_id, fields=sorted(changed))
     return present_system(request, after)
+
+
+def _require_may_rename(request: Request, system_id: str, hostname: str | None) -> None:
+    """zfs_sync.yaml names systems by hostname, so that another name may be in another group: an admin decides."""
+    if request.caller.is_agent and hostname not in (None, request.store.read(REGISTRY).systems.get(system_id).hostname):
+        raise Forbidden("an admin renames a system: groups are written with hostnames")
 
 
 def forget_system(request: Request, system_id: str) -> None:
