@@ -42,6 +42,7 @@ class Host:
     shelf: dict[str, Dataset] = field(default_factory=dict)  # the datasets of a pool that is not imported now
     changes: int = 0
     known_at: int = -1
+    reported_at: int = -1  # the same for full reports alone
     run: "Run | None" = None
 
     @property
@@ -86,6 +87,7 @@ class Link(Protocol):
     def finish(self, host: Host, action: Action, token: str, status: int, received: str, log: str) -> bool: ...
     def cut(self, stream: Stream) -> Stream: ...
     def watch(self, action: Action, change: Callable[[], None]) -> None: ...
+    def note(self, what: str) -> None: ...
 
 
 class Run:
@@ -157,6 +159,7 @@ class Doing:
         self.name = action["target_dataset"]
         self.begun = {side.system_id: side.changes for side in (self.source, self.target)}
         self.planned_well = all(run.stamps.get(each) == changes for each, changes in self.begun.items())
+        self.planned_at = self.target.changes
         self.own = 0  # changes that this action made
         self.was_known = False
 
@@ -175,7 +178,8 @@ class Doing:
             status, log = 1, str(broken)
         except (Failed, Refused) as refused:
             status, log = 1, str(refused)
-            assert not self._must_fit() or excused(log), f"refused after fresh reports: {log}\n{self.action}"
+            assert not self._must_fit() or self._excused(log), f"refused after fresh reports: {log}\n{self.action}"
+        self.link.note(f"{self._kind} {'failed' if status else 'done'}")
         try:
             taken = self.link.finish(self.run.host, self.action, self.token, status, received, log)
         except Unreachable:
@@ -185,6 +189,19 @@ class Doing:
             if self.planned_well:
                 self.run.stamps[self.target.system_id] = self.target.changes
         return taken and status == 0
+
+    @property
+    def _kind(self) -> str:
+        """What the action is, for counting."""
+        action = self.action
+        words = [action["action_type"]]
+        words += ["raw"] * (action["raw"] == "true") + ["from a bookmark"] * (action["base_is_bookmark"] == "true")
+        words += ["onto an origin"] * (action["origin"] != "-") + ["volume"] * (action["kind"] == "volume")
+        return " ".join(words)
+
+    def _excused(self, log: str) -> bool:
+        """Whether a refusal has a cause that no report shows: a key that is not loaded, or what has come since."""
+        return "key must be loaded" in log or ("out of space" in log and self.target.reported_at != self.planned_at)
 
     def _alone(self) -> bool:
         """Whether nobody else changed what this is about."""
@@ -265,6 +282,8 @@ class Doing:
         action = self.action
         origin = None if action["origin"] == "-" else action["origin"]
         properties = {**NEW, **_properties(action)} if self._makes_dataset else {}
+        if action["kind"] == "volume":
+            properties.pop("canmount", None)
         self.target.pools.receive(self.name, stream, origin=origin, resumable=True, properties=properties)
 
     def _by_guid(self, host: Host, dataset: str, guid: str, mark: str) -> Snapshot:
@@ -339,8 +358,3 @@ def _create(pools: Pools, name: str, properties: dict[str, str]) -> None:
 def _properties(action: Action) -> dict[str, str]:
     pairs = [] if action["properties"] == "-" else action["properties"].split(",")
     return dict(pair.split("=", 1) for pair in pairs)
-
-
-def excused(log: str) -> bool:
-    """Whether a refusal has a cause that no listing shows: a key that is not loaded."""
-    return "key must be loaded" in log

@@ -61,7 +61,8 @@ def destroy(world: World, host: Host, pools: Pools, name: str) -> None:
 def grow(world: World, host: Host, pools: Pools, name: str) -> None:
     """A new dataset."""
     path = world.dice.choice(PATHS)
-    pools.create(host.dataset(path), encryption="aes-256-gcm" if path == "secret" else None)
+    kind = "volume" if path == "disk" else "filesystem"
+    pools.create(host.dataset(path), kind, encryption="aes-256-gcm" if path == "secret" else None)
     if world.dice.random() < 0.8:
         snapshot(world, host, pools, host.dataset(path))
 
@@ -113,6 +114,17 @@ def lie(world: World, host: Host, pools: Pools, name: str) -> None:
     pools.now = int(world.now) + world.dice.choice((0, 0, -40 * DAY, -2 * HOUR, 2 * HOUR, 2 * DAY))
 
 
+def fill(world: World, host: Host, pools: Pools, name: str) -> None:
+    """Its pool is nearly full, or has room again."""
+    if pools.capacity.pop(host.pool, None) is None:
+        pools.capacity[host.pool] = pools.used(host.pool) + world.dice.choice((0, 200, 2000, 30_000))
+
+
+def load_key(world: World, host: Host, pools: Pools, name: str) -> None:
+    """Somebody opens a replica that came encrypted."""
+    pools.dataset(name).key_loaded = True
+
+
 DEEDS: dict[Deed, int] = {
     snapshot: 30,
     write: 4,
@@ -130,8 +142,10 @@ DEEDS: dict[Deed, int] = {
     replace_disk: 1,
     switch: 3,
     lie: 2,
+    fill: 2,
+    load_key: 1,
 }
-ABOUT_THE_HOST = (export, replace_disk, switch, lie, grow)
+ABOUT_THE_HOST = (export, replace_disk, switch, lie, grow, fill)
 
 
 def befall(world: World) -> None:
@@ -148,18 +162,22 @@ def befall(world: World) -> None:
     host.changes += deed is not switch
     with suppress(Refused, IndexError):
         deed(world, host, host.pools, dice.choice(names) if names else "")
+        world.note(f"people: {deed.__name__}")
 
 
 def administer(world: World) -> None:
     """The admin edits the group, decides a conflict or accepts a loss."""
     dice = world.dice
-    match dice.randrange(8):
+    match dice.randrange(10):
+        case 8 | 9:
+            prune_what_is_free(world)
         case 0:
             world.change_group(paused=_paused(world))
         case 1:
             world.change_group(enabled=not world.options["enabled"])
         case 2 if world.options["hub_system_id"]:
             world.change_group(hub_system_id=dice.choice(list(world.hosts)))
+            world.note("another hub")
         case 3:
             world.change_group(window=dice.choice((None, "22:00-06:00")))
         case 4:
@@ -168,6 +186,23 @@ def administer(world: World) -> None:
             world.accept()
         case _:
             decide_one(world)
+
+
+def prune_what_is_free(world: World) -> None:
+    """Some hosts follow, in the same minute, what the witness says may go."""
+    free = world.prunable()
+    hosts = [host for host in world.hosts.values() if host.up and host.known and world.dice.random() < 0.7]
+
+    def follow() -> None:
+        for host in hosts:
+            for name, doomed in sorted(free[host.system_id].items()):
+                with suppress(Refused):
+                    host.pools.destroy_snapshots(name, doomed)
+                    world.note("people: what is free destroyed")
+
+    world.pruned(hosts, follow)
+    for host in hosts:
+        host.changes += 1
 
 
 def _paused(world: World) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from planner import plan_group
-from planner.model import Conflict, Member, Plan, Policy, Skip, Work
+from planner.model import Conflict, Member, Plan, Policy, Skip, Step, Work
 from tests.simulated_hosts import Action, Host
 from tests.simulated_world import World
 from tests.zfs_model import Refused
@@ -39,6 +39,25 @@ def keep_data(world: World, action: Action, change: Callable[[], None]) -> None:
         assert kind == "rollback" or blocks <= _blocks(target), f"what was written is lost by {action}"
         if kind == "delete":
             assert pairs <= _pairs(world, path), f"a pair has lost its base by {action}"
+
+
+def keep_needed(world: World, hosts: list[Host], change: Callable[[], None]) -> None:
+    """Where hosts destroy what they are told is free, every pair keeps its base, and everything wanted a copy."""
+    paths = sorted({path for _, path, _ in world.replicas() if chosen_path(world.inputs()[0], path)})
+    before = {path: (_pairs(world, path), _wanted(world, path)) for path in paths}
+    change()
+    for path, (pairs, wanted) in before.items():
+        assert pairs <= _pairs(world, path), f"a pair has lost its base for {path}, which was said to be free"
+        assert wanted <= _wanted(world, path), f"the last copy of something in {path} was said to be free"
+
+
+def _wanted(world: World, path: str) -> set[str]:
+    """What some host has of a dataset and the group wants: chosen, and not destroyed on the hub."""
+    policy, _, work, _ = world.inputs()
+    hub = world.hosts.get(policy.hub or "")
+    gone = {row.guid for row in work.gone if hub and row.system_id == policy.hub and row.dataset == hub.dataset(path)}
+    kept = [held for host in world.hosts.values() if (held := holding(host, path))]
+    return {s.guid for held in kept for s in held.snapshots if chosen_name(policy, s.name) and s.guid not in gone}
 
 
 def _allowed(world: World, target: Host, path: str | None, action: Action) -> None:
@@ -102,7 +121,23 @@ def check_plan(world: World, shuffled: bool = True) -> Plan:
         assert plan == other, f"another order, another plan:\n{_first_difference(plan, other)}"
     for path, member in _demands(*facts[:2]):
         assert _told(plan, path, member), f"nothing is said of {path} on {member.hostname}"
+    for step in plan.steps:
+        assert _is_the_hubs(*facts[:3], plan, step), f"not the hub's, and nobody decided it: {step}"
+    for conflict in plan.conflicts:
+        world.note(f"conflict: {conflict.type}, {conflict.severity}, {conflict.status}")
     return plan
+
+
+def _is_the_hubs(policy: Policy, members: list[Member], work: Work, plan: Plan, step: Step) -> bool:
+    """Whether a step of a directional group brings what the hub has, or a person decided something else."""
+    hub = next((member for member in members if member.system_id == policy.hub), None)
+    decided = {decision.path for decision in (*work.decisions, *plan.decided)}
+    if hub is None or step.type not in ("create", "sync") or decided & {step.path, *_above(step.path)}:
+        return True
+    name = f"{hub.root}/{step.path}".rstrip("/")
+    held = {**hub.absent, **hub.replicas}.get(name)
+    guids = {snap.guid for snap in held.snapshots} if held else set()
+    return step.target != hub.system_id and guids.issuperset(snap.guid for snap in step.delivers)
 
 
 def _shuffled(

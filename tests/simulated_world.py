@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -39,7 +40,7 @@ from zfs_sync import open_witness
 
 START = 1_795_000_000
 HOUR, DAY = 3600, 86400
-PATHS = ("data", "data/kid", "www", "secret")
+PATHS = ("data", "data/kid", "www", "secret", "disk")
 HTTP_ERRORS = (RefusedCall, NotFound)
 
 
@@ -57,6 +58,8 @@ class World:
         self.hosts: dict[str, Host] = {}
         self.watcher: Callable[[Action, Callable[[], None]], None] = lambda action, change: change()
         self.fetched: Callable[[], object] = lambda: None
+        self.pruned: Callable[[list[Host], Callable[[], None]], None] = lambda hosts, change: change()
+        self.tally: Counter[str] = Counter()  # what happened
         self.discards: set[str] = set()  # paths whose losers a person let go
         self.resolved: set[str] = set()  # paths whose conflict a person decided
         for number in range(self.dice.choice((2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 4, 4, 5, 8))):
@@ -97,6 +100,8 @@ class World:
     def call(self, host: Host, handler: Callable[..., Any], *arguments: Any, **parts: Any) -> Any:
         """The same from an agent: a call may get lost, or its answer, or it comes twice."""
         luck = self.dice.random() if self.faulty else 1
+        if host.up and luck < 0.12:
+            self.note(f"a call {'lost' if luck < 0.03 else 'answered in vain' if luck < 0.06 else 'repeated'}")
         if not host.up or luck < 0.03:
             raise Unreachable
         answer = self.ask(handler, *arguments, host=host, **parts)
@@ -116,9 +121,9 @@ class World:
         """Send the full report."""
         query = ColumnsQuery(columns=",".join(COLUMNS_REPORTED))
         headers = {"content-type": "text/tab-separated-values"}
-        host.known_at = -1
+        host.known_at = host.reported_at = -1
         self.call(host, inventories.replace_inventory, host.system_id, query, raw=host.listing(), headers=headers)
-        host.known_at = host.changes
+        host.known_at = host.reported_at = host.changes
 
     def fetch(self, host: Host) -> list[Action]:
         """The plan's lines for a host."""
@@ -162,12 +167,17 @@ class World:
     def cut(self, stream: Stream) -> Stream:
         """A stream that may break off."""
         if self.faulty and self.dice.random() < 0.15:
+            self.note("a stream cut")
             return stream.cut(self.dice.randrange(4))
         return stream
 
     def watch(self, action: Action, change: Callable[[], None]) -> None:
         """Carry out an agent's change under the eyes of the watcher."""
         self.watcher(action, change)
+
+    def note(self, what: str) -> None:
+        """Count what happened."""
+        self.tally[what] += 1
 
     # --- what the planner sees -------------------------------------------------------------------
 
@@ -181,6 +191,16 @@ class World:
         """The group's plan as of now."""
         request = self.request()
         return plan_of(request, sync_groups.get_group(request, self.group_id))
+
+    def prunable(self) -> dict[str, dict[str, list[str]]]:
+        """The snapshots that may go, by system and dataset."""
+        answer = self.ask(sync.show_prunable, self.group_id)
+        free: dict[str, dict[str, list[str]]] = {}
+        for system in answer["systems"]:
+            datasets = free.setdefault(system["system_id"], {})
+            for snap in system["prunable"]:
+                datasets.setdefault(snap["dataset"], []).append(snap["name"])
+        return free
 
     # --- what the admin does ---------------------------------------------------------------------
 
@@ -199,6 +219,7 @@ class World:
             self.ask(conflicts.resolve_conflict, conflict_id, body, ResolveQuery())
         except HTTP_ERRORS:
             return False
+        self.note(f"resolved by {strategy}{', discarding' if discard else ''}")
         self.resolved.add(path)
         if discard:
             self.discards.add(path)
@@ -226,6 +247,7 @@ class World:
     def crash(self, host: Host) -> None:
         """End a run wherever it is."""
         if host.run is not None:
+            self.note("an agent crashed")
             host.run.at.close()
             host.run = None
 
@@ -266,8 +288,8 @@ def options_for(dice: random.Random, ids: list[str]) -> dict[str, Any]:
         },
         "transfer": dice.choice(("push", "pull")),
         "raw": dice.choice(("auto", "auto", "auto", "always", "never")),
-        "on_conflict": dice.choice(("manual", "manual", "use_newest", "use_largest", "use_majority")),
-        "delete": dice.choice(("never", "mirror")),
+        "on_conflict": dice.choice(("manual", "manual", "use_newest", "use_largest", "use_majority", "ignore")),
+        "delete": dice.choice(("never", "mirror", "mirror")),
         "max_transfers": dice.choice((1, 2, 4)),
         "paused": {"systems": [], "datasets": []},
         "enabled": True,

@@ -19,6 +19,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from pathlib import Path
 from planner.model import Plan
 from tests.simulated_hosts import Host
 from tests.simulated_mishaps import administer, befall, grow, prune
-from tests.simulated_rules import check_plan, check_settled, keep_data
+from tests.simulated_rules import check_plan, check_settled, keep_data, keep_needed
 from tests.simulated_world import DAY, HOUR, World
 from tests.zfs_model import Refused
 
@@ -38,12 +39,13 @@ REASONS = (
 )
 
 
-def simulate(seed: int) -> None:
-    """One world. Raises AssertionError for what must not be."""
+def simulate(seed: int) -> Counter[str]:
+    """One world; answers what happened in it. Raises AssertionError for what must not be."""
     folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=MEMORY if MEMORY.is_dir() else None))
     try:
         world = World(seed, folder)
         world.watcher = partial(keep_data, world)
+        world.pruned = partial(keep_needed, world)
         world.fetched = lambda: world.dice.random() < 0.2 and check_plan(world)
         begin(world)
         live(world)
@@ -52,6 +54,7 @@ def simulate(seed: int) -> None:
         check_settled(world, plan)
         tidy(world)
         world.close()
+        return world.tally
     except BaseException as error:
         error.add_note(f"python -m tests.simulation --first {seed} --seeds 1")
         raise
@@ -105,9 +108,10 @@ def calm(world: World) -> None:
     world.close()
     for host in world.hosts.values():
         host.up = True
+        host.pools.capacity.clear()
         if host.shelf:
             host.shelf, host.pools.datasets = {}, host.shelf
-            host.changes += 1
+        host.changes += 1
         host.pools.now = int(world.now)
     world.change_group(enabled=True, window=None, paused={"systems": [], "datasets": []})
     world.set_time(world.now + 3 * DAY)
@@ -232,16 +236,19 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1000, help="how many")
     parser.add_argument("--first", type=int, default=0, help="the first one")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first that fails")
+    parser.add_argument("-v", "--verbose", action="store_true", help="count what happened")
     options = parser.parse_args()
-    started, failed = time.monotonic(), 0
+    started, failed, tally = time.monotonic(), 0, Counter[str]()
     for seed in range(options.first, options.first + options.seeds):
         try:
-            simulate(seed)
+            tally += simulate(seed)
         except Exception as error:
             failed += 1
             print(f"seed {seed}: {type(error).__name__}: {str(error)[:1500]}", flush=True)
             if not options.keep_going:
                 raise
+    if options.verbose:
+        print("\n".join(f"{count:7} {what}" for what, count in sorted(tally.items())))
     print(f"{options.seeds} seeds in {time.monotonic() - started:.0f} s, {failed} failed")
     return 1 if failed else 0
 

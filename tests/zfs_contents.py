@@ -56,15 +56,17 @@ class Contents:
     def available(self, name: str) -> int:
         """Bytes that a dataset's pool still has room for."""
         pool = name.partition("/")[0]
-        if pool not in self.capacity:
-            return PLENTY
+        return max(0, self.capacity[pool] - self.used(pool)) if pool in self.capacity else PLENTY
+
+    def used(self, pool: str) -> int:
+        """Bytes that a pool's datasets and snapshots hold, each block once."""
         blocks: set[Block] = set()
         for kept in self.datasets.values():
             if kept.name.partition("/")[0] == pool:
                 for snap in kept.snapshots:
                     blocks.update(snap.blocks)
                 blocks.update(kept.blocks, kept.partial.parts[0].blocks if kept.partial else ())
-        return max(0, self.capacity[pool] - size(blocks))
+        return size(blocks)
 
     def below(self, name: str) -> list[Dataset]:
         """A dataset's descendants."""
