@@ -200,8 +200,10 @@ class Doing:
         return " ".join(words)
 
     def _excused(self, log: str) -> bool:
-        """Whether a refusal has a cause that no report shows: a key that is not loaded, or what has come since."""
-        return "key must be loaded" in log or ("out of space" in log and self.target.reported_at != self.planned_at)
+        """Whether a refusal has a cause that no report shows: a key that is not loaded, or too little room for what has
+        no size, or after what has come since the report."""
+        came = self.target.reported_at != self.planned_at or self.action["action_type"] not in TRANSFERS
+        return "key must be loaded" in log or ("out of space" in log and came)
 
     def _alone(self) -> bool:
         """Whether nobody else changed what this is about."""

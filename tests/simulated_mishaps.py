@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 
-from tests.simulated_hosts import Host
+from tests.simulated_hosts import Host, Unreachable
 from tests.simulated_world import DAY, HOUR, PATHS, World
 from tests.zfs_model import Pools, Refused
 
@@ -152,7 +152,7 @@ def befall(world: World) -> None:
     """One thing happens to one host; most of it where the data is made."""
     dice = world.dice
     hosts = list(world.hosts.values())
-    host = hosts[0] if dice.random() < 0.6 else dice.choice(hosts)
+    host = hosts[0] if dice.random() < 0.5 else dice.choice(hosts)
     deed = dice.choices(list(DEEDS), list(DEEDS.values()))[0]
     if not host.up and deed is not switch:
         return
@@ -168,8 +168,8 @@ def befall(world: World) -> None:
 def administer(world: World) -> None:
     """The admin edits the group, decides a conflict or accepts a loss."""
     dice = world.dice
-    match dice.randrange(10):
-        case 8 | 9:
+    match dice.randrange(12):
+        case 6 | 7 | 8:
             prune_what_is_free(world)
         case 0:
             world.change_group(paused=_paused(world))
@@ -189,9 +189,13 @@ def administer(world: World) -> None:
 
 
 def prune_what_is_free(world: World) -> None:
-    """Some hosts follow, in the same minute, what the witness says may go."""
+    """Some hosts report, and in the same minute follow what the witness says may go."""
+    hosts = [host for host in world.hosts.values() if host.up and world.dice.random() < 0.7]
+    for host in hosts:
+        with suppress(Unreachable):
+            world.report(host)
+    hosts = [host for host in hosts if host.known]
     free = world.prunable()
-    hosts = [host for host in world.hosts.values() if host.up and host.known and world.dice.random() < 0.7]
 
     def follow() -> None:
         for host in hosts:

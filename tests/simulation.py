@@ -15,6 +15,7 @@ faults stop, and what can converge must:
 
 import argparse
 import re
+import random
 import shutil
 import sys
 import tempfile
@@ -23,10 +24,12 @@ from collections import Counter
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
+from uuid import UUID
 
 from planner.model import Plan
 from tests.simulated_hosts import Host
-from tests.simulated_mishaps import administer, befall, grow, prune
+from tests.simulated_mishaps import administer, befall, grow, prune, prune_what_is_free
 from tests.simulated_rules import check_plan, check_settled, keep_data, keep_needed
 from tests.simulated_world import DAY, HOUR, World
 from tests.zfs_model import Refused
@@ -42,24 +45,29 @@ REASONS = (
 def simulate(seed: int) -> Counter[str]:
     """One world; answers what happened in it. Raises AssertionError for what must not be."""
     folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=MEMORY if MEMORY.is_dir() else None))
+    ids = random.Random(f"ids {seed}")
     try:
-        world = World(seed, folder)
-        world.watcher = partial(keep_data, world)
-        world.pruned = partial(keep_needed, world)
-        world.fetched = lambda: world.dice.random() < 0.2 and check_plan(world)
-        begin(world)
-        live(world)
-        calm(world)
-        plan = settle(world)
-        check_settled(world, plan)
-        tidy(world)
-        world.close()
-        return world.tally
+        with patch("uuid.uuid4", lambda: UUID(int=ids.getrandbits(128), version=4)):
+            return _lived(World(seed, folder))
     except BaseException as error:
         error.add_note(f"python -m tests.simulation --first {seed} --seeds 1")
         raise
     finally:
         shutil.rmtree(folder)
+
+
+def _lived(world: World) -> Counter[str]:
+    world.watcher = partial(keep_data, world)
+    world.pruned = partial(keep_needed, world)
+    world.fetched = lambda: world.dice.random() < 0.2 and check_plan(world)
+    begin(world)
+    live(world)
+    calm(world)
+    plan = settle(world)
+    check_settled(world, plan)
+    tidy(world)
+    world.close()
+    return world.tally
 
 
 def begin(world: World) -> None:
@@ -80,14 +88,13 @@ def begin(world: World) -> None:
 def live(world: World) -> None:
     """Things happen, one after the other, while agents run."""
     dice = world.dice
-    for _ in range(dice.randrange(10, 70)):
+    for _ in range(dice.randrange(10, 100)):
         match dice.randrange(20):
-            case 0 | 1 | 2 | 3 | 4 | 5:
+            case 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7:
                 befall(world)
-            case 6:
-                if dice.random() < 0.4:
-                    administer(world)
-            case 7:
+            case 8:
+                administer(world)
+            case 9:
                 world.crash(dice.choice(list(world.hosts.values())))
             case _:
                 run(world, dice.choice(list(world.hosts.values())), dice.randrange(1, 25))
@@ -119,8 +126,10 @@ def calm(world: World) -> None:
 
 def settle(world: World) -> Plan:
     """Agents run in turn until nothing is left to do."""
-    for _ in range(ROUNDS):
+    for at in range(ROUNDS):
         for host in world.hosts.values():
+            if at == ROUNDS // 2:
+                load_keys(host)
             if world.heartbeat(host) == "stale" or not host.known:
                 world.report(host)
         plan = check_plan(world)
@@ -134,6 +143,12 @@ def settle(world: World) -> Plan:
                 world.set_time(world.now + HOUR)
         world.set_time(world.now + 7 * HOUR)
     raise AssertionError(f"it never comes to rest: {plan.steps[:2]}")
+
+
+def load_keys(host: Host) -> None:
+    """What waits for the key of something encrypted above it can go on."""
+    for kept in host.pools.datasets.values():
+        kept.key_loaded = True
 
 
 def tidy(world: World) -> None:
@@ -210,6 +225,8 @@ def tools_prune(world: World) -> None:
             host.changes += 1
             if leads:
                 take_snapshot(world, host, name)
+    if world.dice.random() < 0.5:
+        prune_what_is_free(world)
     world.set_time(world.now + 3 * HOUR)
 
 

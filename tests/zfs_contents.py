@@ -118,21 +118,28 @@ class Contents:
 
     def listing(self, columns: Sequence[str] = COLUMNS, types: Sequence[str] = TYPES) -> str:
         """What `zfs list -Hp -t TYPES -o COLUMNS` prints."""
-        return "".join("\t".join(self.value(column, *row) for column in columns) + "\n" for row in self.rows(types))
+        self._know(columns)
+        rows = ((dataset, self._values(dataset, snap, kind)) for dataset, snap, kind in self.rows(types))
+        return "".join("\t".join(_value(column, dataset, has) for column in columns) + "\n" for dataset, has in rows)
 
     def value(self, column: str, dataset: Dataset, snap: Snapshot | None, kind: str) -> str:
         """One property of a dataset, snapshot or bookmark, as -Hp prints it. Raises Refused for an unknown one."""
+        self._know([column])
+        return _value(column, dataset, self._values(dataset, snap, kind))
+
+    def _know(self, columns: Sequence[str]) -> None:
+        for column in columns:
+            if ":" not in column and column not in KNOWN:
+                raise Refused(f"bad property list: invalid property '{column}'")
+
+    def _values(self, dataset: Dataset, snap: Snapshot | None, kind: str) -> dict[str, str]:
+        """The properties of one row."""
         if snap:
             mark = "#" if kind == "bookmark" else "@"
             values = self._snapshot_values(dataset, snap, kind) | {"name": f"{dataset.name}{mark}{snap.name}"}
         else:
             values = self._dataset_values(dataset) | {"name": dataset.name}
-        values |= {"type": kind, "encryption": "-" if kind == "bookmark" else dataset.encryption}
-        if ":" in column:
-            return dataset.properties.get(column, "-")
-        if column not in values and column not in KNOWN:
-            raise Refused(f"bad property list: invalid property '{column}'")
-        return values.get(column, "-")
+        return values | {"type": kind, "encryption": "-" if kind == "bookmark" else dataset.encryption}
 
     def _snapshot_values(self, dataset: Dataset, snap: Snapshot, kind: str) -> dict[str, str]:
         values = {
@@ -168,3 +175,8 @@ class Contents:
             values["mountpoint"] = dataset.properties.get("mountpoint", "/" + dataset.name)
             values["canmount"] = dataset.properties.get("canmount", "on")
         return values
+
+
+def _value(column: str, dataset: Dataset, values: dict[str, str]) -> str:
+    """One of a row's properties; a user's own has a colon in its name."""
+    return dataset.properties.get(column, "-") if ":" in column else values.get(column, "-")
