@@ -51,16 +51,15 @@ def form_for_replica(policy: Policy, source: History, target: History) -> Form |
         if policy.raw == "auto":
             return Unfit(f"whether {name} and its source are encrypted is not known: report the column encryption")
         return Form(policy.raw == "always", embedded=False, strict=policy.raw == "always")
-    if policy.raw == "always":
-        return Unfit(_ONTO_PLAIN.format(name) if there == "off" else _FROM_PLAIN.format(name))
-    return Form(raw=False, embedded=False)
+    if policy.raw == "always" and there == "off":
+        return Unfit(_ONTO_PLAIN.format(name))
+    return Form(raw=False, embedded=False)  # of what is not encrypted, a raw stream is like any other
 
 
 _ONTO_PLAIN = (
     "{} was received unencrypted, so no raw stream can go on top of it: "
     "set the group's raw to never, or rename that dataset so that a raw copy can be made in its place"
 )
-_FROM_PLAIN = "{} is encrypted and its source is not, so no raw stream can go on top of it: set the group's raw to auto"
 
 
 def _both_encrypted(policy: Policy, source: History, target: History) -> Form | Unfit:

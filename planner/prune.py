@@ -247,15 +247,17 @@ def _firm_needs(snapshot: Snapshot, copy: _Copy, case: _Case) -> list[_Need]:
 def _keeper(snapshot: Snapshot, case: _Case) -> _Copy | None:
     """Who keeps a snapshot so that others may let it go: one, or else all might in the same minute.
 
-    Of those that reported lately, one that must keep it anyway; then the hub; then the first as configured.
+    Of those that reported lately, one that must keep it anyway; then the hub; then the first as configured. One that
+    has it under a name which the group does not want keeps it for nobody.
     """
-    holders = [copy for copy in case.copies if copy.counts and snapshot.guid in copy.history.places]
-
-    def rank(copy: _Copy) -> tuple[bool, bool]:
-        held = copy.history.get(snapshot.guid)
-        return not (held and _firm_needs(held, copy, case)), copy.system != case.policy.hub
-
-    return min(holders, key=rank, default=None)
+    found: list[tuple[bool, bool, int]] = []
+    for place, copy in enumerate(case.copies):
+        held = copy.history.get(snapshot.guid) if copy.counts else None
+        if held is not None:
+            must = bool(_firm_needs(held, copy, case))
+            if must or case.wants(held):
+                found.append((not must, copy.system != case.policy.hub, place))
+    return case.copies[min(found)[2]] if found else None
 
 
 def _last_need(snapshot: Snapshot, copy: _Copy, case: _Case) -> _Need:

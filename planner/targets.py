@@ -236,7 +236,11 @@ def _continued(scene: Scene, course: Course, outcome: Outcome, text: str) -> Out
     problem = _unfit_to_continue(outcome, source.histories[path], token)
     if problem is not None:
         return replace(outcome, reasons=(problem,))
-    rest = _with_one(scene, outcome, resumption(scene, path, target, source, token))
+    step = resumption(scene, path, target, source, token)
+    problem = _no_room_for(step, outcome.site, token)
+    if problem is not None:
+        return replace(outcome, reasons=(problem,))
+    rest = _with_one(scene, outcome, step)
     if rest.failed:
         return rest
     blocked = _blocked(course, outcome)
@@ -256,6 +260,15 @@ def _unfit_to_continue(outcome: Outcome, sent: History, token: ResumeToken) -> s
     dataset = outcome.site.dataset(outcome.path)
     reason = f"changed since a transfer into it broke off, so that can't go on: zfs receive -A {dataset} drops it"
     return f"{dataset} on {outcome.site.host} {reason}"
+
+
+def _no_room_for(rest: Step, target: Site, token: ResumeToken) -> str | None:
+    """Why the rest of a broken stream would not fit: what came of it may have filled the pool itself."""
+    room = room_for(target, rest.target_dataset)
+    if room is None or (rest.estimated_size_bytes or 0) <= room:
+        return None
+    way_out = f"free some space there, or drop what came of it with zfs receive -A {rest.target_dataset}"
+    return f"{target.host} has too little room for the rest of {token.to_name}: {way_out}"
 
 
 def _with_one(scene: Scene, outcome: Outcome, step: Step) -> Outcome:

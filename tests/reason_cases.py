@@ -118,7 +118,6 @@ def _encrypted() -> Iterator[Case]:
         return Case(f"{here} to {there}, IV set {iv}, raw {raw}", [a, b], hub_policy(raw=raw))
 
     yield pair(CIPHER, "off", None, "always")
-    yield pair("off", CIPHER, None, "always")
     yield pair(CIPHER, CIPHER, "6", "always")
     yield pair(CIPHER, CIPHER, "5", "never")
     yield pair(CIPHER, CIPHER, None, "auto")
@@ -140,6 +139,7 @@ def _under_way() -> Iterator[Case]:
     yield replace(third, title="it failed, and another has only a part of it", work=Work(failures=(failure,)))
     a, b = members_of("A: 1 2 B: 1")
     yield Case("a transfer broke off", [a, changed(b, resume_token=TOKEN)], hub_policy())
+    yield Case("the rest of it without room", [a, changed(b, resume_token=TOKEN, available=1)], hub_policy())
     yield Case("one that nobody can continue", [a, changed(b, resume_token=OTHER_TOKEN)], hub_policy())
     yield Case("one that can't be read", [a, changed(b, resume_token="1-x")], hub_policy())
     yield Case(

@@ -14,8 +14,8 @@ faults stop, and what can converge must:
 """
 
 import argparse
-import re
 import random
+import re
 import shutil
 import sys
 import tempfile

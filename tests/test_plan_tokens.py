@@ -150,3 +150,13 @@ def test_a_child_waits_for_a_parent_that_is_only_begun() -> None:
     assert made.steps[1].depends_on == (made.steps[0].action_id,)
     made = plan_group(hub_policy(), [member_with("A", "", {"a": "2", "a/b": "1"}), member], NO_WORK, NOW)
     assert story(made) == ["abort_receive tank/a"], "with the token goes the dataset"
+
+
+@pytest.mark.parametrize(("available", "steps"), [(599, "nothing"), (600, "B rest of 2"), (None, "B rest of 2")])
+def test_the_rest_needs_room_for_what_has_not_come_yet(available: int | None, steps: str) -> None:
+    target = broken("1", TOKEN)
+    held = replace(target.replicas["tank/data"], available=available)
+    target = replace(target, replicas={**target.replicas, "tank/data": held})
+    made = plan_group(hub_policy(), [members_of("A: 1 2")[0], target], NO_WORK, NOW)
+    assert draw(made) == steps
+    assert ("too little room for the rest of tank/data@2" in reasons(made)) == (steps == "nothing")

@@ -314,6 +314,16 @@ def test_nothing_wanted_is_lost_when_all_drop_what_they_may_at_once(a: str, b: s
     assert before == after
 
 
+def test_who_has_it_under_a_name_that_nobody_wants_keeps_it_for_nobody() -> None:
+    one, other, third = members("A: 1 2  B: 1 2  C: 1 2")
+    held = one.replicas["tank/data"]
+    renamed = replace(held, snapshots=(replace(held.snapshots[0], name="x1"), *held.snapshots[1:]))
+    policy = replace(POLICY, snapshot_include=("s*",))
+    verdicts = judge([replace(one, replicas={"tank/data": renamed}), other, third], policy)
+    assert droppable(verdicts) == "A 1, C 1"
+    assert the(verdicts, "C", "s1").reason == "no transfer needs it, and hostB keeps a copy"
+
+
 def test_the_hub_keeps_what_all_have() -> None:
     policy = replace(POLICY, hub="B", directional=True)
     verdicts = judge(members("A: 1 2  B: 1 2  C: 1 2"), policy)
