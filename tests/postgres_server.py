@@ -17,7 +17,7 @@ import pytest
 
 USER = "postgres"  # a server refuses to run as root
 MEMORY = Path("/dev/shm")  # where it is
-OPTIONS = ("listen_addresses=", "fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200")
+OPTIONS = ("listen_addresses=", "fsync=off", "full_page_writes=off", "max_connections=200")
 
 
 class Server:

@@ -145,14 +145,15 @@ class Connections:
 
 
 def is_passing(error: psycopg.Error) -> bool:
-    """Whether a new connection, or another attempt, may do better: the connection was lost, the server is ending or
-    starting, another has taken over (and this one only reads now), or transactions got in each other's way."""
+    """Whether a new connection, or another attempt, may do better: the connection was lost or ended (PostgreSQL Error
+    Codes: 08, 57P, 25P03), another server has taken over and this one only reads (25006), it has too many connections
+    (53300), or transactions got in each other's way (40)."""
     if isinstance(error, psycopg.InterfaceError):
         return True  # the connection was closed
     state = error.sqlstate
     if state is None:
         return isinstance(error, psycopg.OperationalError)
-    return state[:2] in ("08", "40") or state in ("57P01", "57P02", "57P03", "25006", "53300")
+    return state.startswith(("08", "40", "57P", "25P03", "25P04", "25006", "53300"))
 
 
 def _close(pool: ConnectionPool[Connection], pid: int) -> None:

@@ -36,6 +36,7 @@ HEADS = f"SELECT name, substring(data FOR {HEAD_BYTES}) FROM zfs_sync_shards ORD
 SIZE = "SELECT coalesce(sum(octet_length(data)), 0)::bigint FROM zfs_sync_shards"
 
 # A dump that was restored into a younger server has numbers of transactions that are still to come.
+TO_COME = "SELECT EXISTS (SELECT FROM zfs_sync_shards WHERE written >= pg_snapshot_xmax(pg_current_snapshot()))"
 RENUMBER = "UPDATE zfs_sync_shards SET written = pg_current_xact_id() WHERE written > pg_current_xact_id()"
 
 
@@ -165,7 +166,11 @@ class PostgresEngine:
         self._connections.retrying(probe, CHECK_S)
 
     def sweep(self) -> None:
-        self._connections.retrying(lambda connection: connection.execute(RENUMBER), self._timeout_s)
+        def renumber(connection: Connection) -> None:
+            if connection.execute(TO_COME).fetchone() == (True,):
+                connection.execute(RENUMBER)
+
+        self._connections.retrying(renumber, self._timeout_s)
 
     def close(self) -> None:
         self._connections.close()
