@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli import admin, backups, check, demo, serve, telling, views
+from cli import admin, backups, check, copying, demo, serve, telling, views
 from cli.terminal import OpenWitness, Refusal
 from config import ConfigError
 from handlers.errors import Refused
@@ -133,3 +133,15 @@ def _add_backups(
     command.add_argument("file", help="what `backup` wrote")
     command.add_argument("--replace", action="store_true", help="even if the store has systems already")
     command.set_defaults(run=backups.restore)
+    places = (
+        "`data_dir` or `store_url` (as configured), a folder, or postgresql://user@host/database without a password"
+    )
+    command = commands.add_parser(
+        "copy-store",
+        parents=[shared],
+        help="copy a store from a folder into a database, or back; stop the service first",
+        description=f"Check all that FROM holds and copy it to TO, which must be empty. Each is {places}.",
+    )
+    command.add_argument("source", metavar="FROM")
+    command.add_argument("target", metavar="TO")
+    command.set_defaults(run=copying.copy)

@@ -19,7 +19,7 @@ def check(options: argparse.Namespace, open_witness: OpenWitness) -> int:
     print(f"configuration: {settings.file or 'no file, defaults and ZFS_SYNC_* variables'}")
     require_owner(settings)
     witness = open_witness(settings)
-    print(f"data folder: {settings.data_dir}")
+    print(f"store: {witness.store.where}")
     problems = [*_files(witness), *_missing_files(settings)]
     for note in [] if problems else _notes(witness):
         print(f"note: {note}")

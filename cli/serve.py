@@ -33,7 +33,8 @@ def serve(options: argparse.Namespace, open_witness: OpenWitness) -> int:
     set_up_logging(settings)
     witness = open_witness(settings)
     shown = first_keys(witness)
-    _greet(settings, shown)
+    _greet(witness, shown)
+    witness.store.close()  # each worker opens its own
     run_server(settings, listener, lambda: open_witness(settings))
     return 0
 
@@ -74,9 +75,10 @@ def address_of(settings: config.Config) -> str:
     return f"{'https' if settings.tls_cert else 'http'}://{host}:{settings.port}{settings.api_prefix}"
 
 
-def _greet(settings: config.Config, shown: Mapping[Any, str]) -> None:
+def _greet(witness: Witness, shown: Mapping[Any, str]) -> None:
+    settings = witness.config
     address = address_of(settings)
-    print(f"ZFS Sync witness: {address}   data: {settings.data_dir}")
+    print(f"ZFS Sync witness: {address}   data: {witness.store.where}")
     for role, key in shown.items():
         print(f"{role + ' key':12}{key}   (shown this once)")
     if shown:

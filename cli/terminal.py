@@ -40,6 +40,8 @@ def load_settings(options: argparse.Namespace) -> config.Config:
 def require_owner(settings: config.Config) -> None:
     """Raise Refusal to root where the store's files are another user's: the service could not read what root writes."""
     folder = settings.data_dir
+    if settings.store_url is not None:
+        return
     if not hasattr(os, "geteuid") or os.geteuid() != 0 or not folder.is_dir():
         return
     owners = sorted({entry.stat().st_uid for entry in folder.iterdir()})

@@ -1,4 +1,4 @@
-"""A backup is a tar of the data folder as of one moment; unpacked, it is a data folder.
+"""A backup is a tar of the data folder as of one moment; unpacked, it is a data folder. So is that of a database.
 
 Copying the folder while the server runs is a valid backup too: each file of the copy is whole, though one may be
 older than another. `locks/` holds nothing to keep.
@@ -30,7 +30,7 @@ def write_backup(store: Store, out: BinaryIO, now: datetime) -> int:
     """
     with tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES) as spool:
         with store.everything() as contents, tarfile.open(fileobj=spool, mode="w") as tar:
-            count = sum(_add(tar, f"{name}.json", data, now) for name, data in contents)
+            count = sum(_add(tar, f"{name}.json", data, now) for name, data in contents.items())
             if store.kept_secret is not None:
                 count += _add(tar, SECRET_KEY, store.kept_secret, now)
         spool.seek(0)
@@ -54,6 +54,22 @@ def restore_backup(store: Store, source: BinaryIO) -> int:
                 return _restore(store, tar)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise StoreError(f"this is no backup, or a damaged one: {error}") from error
+
+
+def copy_store(source: Store, target: Store) -> int:
+    """Put all that a store holds into another one, which must be empty, and say how many shards that were. Raises
+    StoreError, before anything is copied, for a target that has something and a source that is not all good."""
+    with target.everything() as found:
+        if found:
+            raise StoreError(f"{target.where} is not empty: it has {len(found)} files, the first is {min(found)}")
+    for problem in source.problems():
+        raise StoreError(f"nothing was copied: {problem}")
+    with source.everything() as contents:
+        target.replace_everything(contents)
+        count = len(contents)
+    if source.kept_secret is not None:
+        target.keep_secret(source.kept_secret)
+    return count
 
 
 def _restore(store: Store, tar: tarfile.TarFile) -> int:

@@ -171,11 +171,10 @@ class Store:
         return found
 
     @contextmanager
-    def everything(self) -> Iterator[Iterator[tuple[str, bytes]]]:
-        """Every shard's name and content as of one moment: nobody writes until the block ends."""
-        with self._locked_whole() as shards:
-            found = ((shard.name, self._engine.read(shard.name)) for shard in shards)
-            yield ((name, held.data) for name, held in found if held is not None and held.data is not None)
+    def everything(self) -> Iterator[Mapping[str, bytes]]:
+        """Every shard's content by its name, as of one moment: nobody writes until the block ends."""
+        with self._locked_whole():
+            yield _Contents(self._engine)
 
     def replace_everything(self, contents: Mapping[str, bytes]) -> None:
         """Make these the store's shards, and drop all others."""
@@ -250,6 +249,26 @@ class Store:
         stamps = self._engine.replace(contents) if contents else {}
         for shard, view in views.items():
             self._cache.put(shard.name, _Cached(stamps[shard.name], view, len(contents[shard.name])))
+
+
+class _Contents(Mapping[str, bytes]):
+    """What every shard holds, read one at a time."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._names = engine.names()
+
+    def __getitem__(self, name: str) -> bytes:
+        held = self._engine.read(name)
+        if held is None or held.data is None:
+            raise KeyError(name)
+        return held.data
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 class Transaction:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from store import Store
+from store import REGISTRY, Store
 from store.documents import DatasetDoc, Event, Heartbeat, SnapshotRow, SyncState, System
 from store.shards import lock_of
 
@@ -49,6 +49,12 @@ def row(name: str, n: int) -> SnapshotRow:
         first_seen=1_763_900_000,
         changed=1_763_900_000,
     )
+
+
+def put_systems(store: Store, *ids: str) -> None:
+    with store.transaction(REGISTRY) as tx:
+        for id in ids:
+            tx[REGISTRY].systems.put(system(id))
 
 
 def content(store: Store, name: str) -> bytes | None:

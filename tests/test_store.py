@@ -36,6 +36,7 @@ from tests.store_samples import (
     event,
     heartbeat,
     put_content,
+    put_systems,
     row,
     state,
     system,
@@ -55,12 +56,6 @@ def store(place: Place) -> Iterator[Store]:
     opened = Store.open(place)
     yield opened
     opened.close()
-
-
-def put_systems(store: Store, *ids: str) -> None:
-    with store.transaction(REGISTRY) as tx:
-        for id in ids:
-            tx[REGISTRY].systems.put(system(id))
 
 
 # --- tables --------------------------------------------------------------------------------------
