@@ -254,10 +254,10 @@ def test_the_commands_are_all_there_and_no_others() -> None:
     shown = subprocess.run(
         [sys.executable, CHECKOUT / "zfs_sync.py", "-h"], capture_output=True, text=True, check=True
     ).stdout
-    there = set(re.findall(r"^    (\w+) ", shown, re.MULTILINE))
+    there = set(re.findall(r"^    ([\w-]+) ", shown, re.MULTILINE))
     section = README.partition("| Command | What it does |")[2].partition("\n\n")[0]
     first_cells = re.findall(r"^\| (`.*?`) \|", section, re.MULTILINE)
-    named = {word for cell in first_cells for word in re.findall(r"`(\w+)", cell)} - {"create", "rotate", "revoke"}
+    named = {word for cell in first_cells for word in re.findall(r"`([\w-]+)", cell)} - {"create", "rotate", "revoke"}
     assert named == there
 
 
