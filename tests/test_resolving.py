@@ -172,6 +172,20 @@ def test_what_loses_is_set_aside_and_nothing_is_destroyed(boxes: Boxes) -> None:
     assert told_of.index("conflict.settled") < told_of.index("conflict.resolved")
 
 
+def test_while_a_dataset_is_set_aside_no_group_changes_what_lies_below(boxes: Boxes) -> None:
+    told(boxes, (*NAS, "tank/a/kid: k1 k2"), (*BACKUP, "vault/nas/a/kid: k1"))
+    members = {boxes.nas.id: {"root": "tank/a/kid"}, boxes.backup.id: {"root": "vault/nas/a/kid"}}
+    body = {"name": "second", "members": members, "hub_system_id": boxes.nas.id}
+    second = boxes.client.call("POST", "/sync-groups", body).json["id"]
+    (sync,) = boxes.client.get(f"/sync/{second}/instructions")["actions"]
+    resolve(boxes, diverged(boxes)["id"], "manual", system_id=boxes.nas.id)
+    start(boxes.backup, boxes.plan()["actions"][0])
+    assert start(boxes.nas, sync, expect_errors=True).status_code in (409, 410)
+    shown = boxes.client.get(f"/sync/{second}/instructions")
+    assert shown["actions"] == []
+    assert "is working on" in shown["skipped"][0]["reason"]
+
+
 def test_an_inventory_that_shows_something_else_leaves_it_pending(boxes: Boxes) -> None:
     resolve(boxes, diverged(boxes)["id"], "manual", system_id=boxes.nas.id)
     follow(boxes)
