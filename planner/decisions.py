@@ -107,9 +107,7 @@ def _is_brought_about(conflict: Conflict, decision: Decision | None) -> bool:
     if decision is None or conflict.id == decision.conflict_id:
         return False
     at_odds = {
-        side.system_id
-        for side in conflict.sides
-        if side.head is not None and (side.newest_common is None or side.only_here or side.written_bytes)
+        side.system_id for side in conflict.sides if side.newest_common is None or side.only_here or side.written_bytes
     }
     return at_odds <= {decision.winner, *(loser.system_id for loser in decision.losers)}
 
