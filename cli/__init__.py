@@ -1,7 +1,7 @@
 """What a person types: python zfs_sync.py [COMMAND] [--config FILE].
 
 Every command but `serve` and `demo` works on the store of this machine, whether the service runs or not, and shows
-what the API would answer to an admin.
+what the API would answer to an admin. Those that only ask or decide can do so over HTTP, too (--url).
 """
 
 import argparse
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli import admin, backups, check, copying, demo, serve, telling, views
+from cli import admin, backups, check, copying, deciding, demo, serve, telling, trail, views
 from cli.terminal import OpenWitness, Refusal
 from config import ConfigError
 from handlers.errors import Refused
@@ -42,13 +42,19 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help=file_help)
     as_json = argparse.ArgumentParser(add_help=False, parents=[shared])
     as_json.add_argument("--json", action="store_true", help="what the API answers, for scripts")
+    asking = argparse.ArgumentParser(add_help=False, parents=[as_json])
+    url_help = "ask this witness over HTTP (default: ZFS_SYNC_URL, else the store here); the key is in ZFS_SYNC_KEY"
+    asking.add_argument("--url", help=url_help)
+    asking.add_argument("--key-file", type=Path, metavar="FILE", help="a file with the key, instead of ZFS_SYNC_KEY")
     parser = argparse.ArgumentParser(prog="zfs_sync.py", description="The ZFS Sync witness.", parents=[shared])
     parser.add_argument("--version", action="version", version=f"ZFS Sync {VERSION}")
     parser.set_defaults(run=serve.serve, trouble=1)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     commands.add_parser("serve", parents=[shared], help="serve the API (the default)").set_defaults(run=serve.serve)
     _add_demo(commands)
-    _add_views(commands, as_json)
+    _add_views(commands, asking)
+    _add_resolve(commands, asking)
+    _add_events(commands, asking)
     _add_keys(commands, shared, as_json)
     checking = commands.add_parser(
         "check", parents=[shared], help="check the configuration and every file of the store"
@@ -56,13 +62,52 @@ def _parser() -> argparse.ArgumentParser:
     checking.set_defaults(run=check.check)
     _add_backups(commands, shared)
     _add_telling(commands, shared, as_json)
+    completion = commands.add_parser("completion", help="print what lets a shell complete commands and options")
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    completion.set_defaults(run=_complete)
     return parser
+
+
+def _complete(options: argparse.Namespace, open_witness: OpenWitness) -> int:
+    """Print a shell's completions."""
+    import shtab
+
+    print(shtab.complete(_parser(), options.shell))
+    return 0
 
 
 def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = commands.add_parser("demo", help="serve three systems of an example, from a folder that goes afterwards")
     command.add_argument("--port", type=int, default=8000, help="where to listen on this machine (default: 8000)")
     command.set_defaults(run=demo.demo)
+
+
+def _add_resolve(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", asking: argparse.ArgumentParser
+) -> None:
+    command = commands.add_parser(
+        "resolve", parents=[asking], help="decide a conflict; nothing is destroyed by default"
+    )
+    command.add_argument("conflict", metavar="ID", help="a conflict's id, or how it begins")
+    command.add_argument("strategy", choices=("use_newest", "use_largest", "use_majority", "manual", "ignore"))
+    command.add_argument("--system", metavar="HOST", help="who wins, for manual")
+    command.add_argument(
+        "--discard", action="store_true", help="destroy what only the others have, instead of keeping it"
+    )
+    command.add_argument("--dry-run", action="store_true", help="only show what it would run and cost")
+    command.set_defaults(run=deciding.resolve)
+
+
+def _add_events(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", asking: argparse.ArgumentParser
+) -> None:
+    command = commands.add_parser(
+        "events", parents=[asking], help="who did what, when, and from where; the newest last"
+    )
+    command.add_argument("--follow", action="store_true", help="go on until Ctrl-C")
+    command.add_argument("--limit", type=int, default=20, metavar="N", help="how many to begin with (default: 20)")
+    command.add_argument("--what", help="only these, such as conflict.resolved")
+    command.set_defaults(run=trail.events)
 
 
 def _add_views(
@@ -72,6 +117,7 @@ def _add_views(
     exits = "Exit status, as monitoring plugins have it: 0 ok, 1 late, 2 conflict or error, 3 unknown."
     command = commands.add_parser("status", parents=[as_json], help=what, description=f"Show {what}. {exits}")
     command.add_argument("group", nargs="?", help="a sync group's name or id (default: all)")
+    command.add_argument("--nagios", action="store_true", help="one line with performance data, for monitoring plugins")
     command.set_defaults(run=views.status, trouble=3)
     command = commands.add_parser("plan", parents=[as_json], help="what a group's systems should run next")
     command.add_argument("group", help="a sync group's name or id")

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import config
+from cli.door import Here
 from cli.serve import address_of, end_quietly, listen, run_server
 from cli.terminal import OpenWitness
 from cli.views import groups_named, print_status
@@ -129,8 +130,9 @@ def demo(options: argparse.Namespace, open_witness: OpenWitness) -> int:
 def _invite(witness: Witness) -> None:
     """Print where everything stands, and what to try."""
     request = request_here(witness)
-    groups = groups_named(request, None)
-    print_status([ask(request, "show_status", group_id=group["id"]) for group in groups], request)
+    door = Here(request)
+    groups = groups_named(door, None)
+    print_status([door.ask("show_status", group_id=group["id"]) for group in groups], door)
     viewer, admin = create_key(request, "viewer"), create_key(request, "admin")
     address = address_of(witness.config)
     print(f"""

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from cli.terminal import OpenWitness, Refusal, console, open_here, print_json, table
-from handlers.local import ask, request_here, system_named
-from handlers.request import Request
+from cli.door import Door, open_door, system_named, systems_of
+from cli.terminal import OpenWitness, Refusal, console, print_json, table
+from handlers.request import SCRIPT
 from handlers.words import ago, size, span
 
 Json = dict[str, Any]
@@ -17,9 +17,9 @@ OK, LATE, BROKEN, UNKNOWN = range(4)
 STYLES = {"in_sync": "green", "syncing": "cyan", "out_of_sync": "yellow", "conflict": "red", "error": "red"}
 
 
-def groups_named(request: Request, name: str | None) -> list[Json]:
+def groups_named(door: Door, name: str | None) -> list[Json]:
     """The sync groups of that name or id; all of them for None. Raises Refusal."""
-    groups: list[Json] = ask(request, "list_sync_groups", {"limit": 1000})
+    groups: list[Json] = door.ask("list_sync_groups", {"limit": 1000})
     found = [group for group in groups if name in (None, group["name"], group["id"])]
     if name is not None and not found:
         known = ", ".join(group["name"] for group in groups) or "there are none"
@@ -27,22 +27,19 @@ def groups_named(request: Request, name: str | None) -> list[Json]:
     return found
 
 
-def _systems(request: Request) -> list[Json]:
-    systems: list[Json] = ask(request, "list_systems", {"limit": 1000})
-    return systems
-
-
 # --- status --------------------------------------------------------------------------------------
 
 
 def status(options: argparse.Namespace, open_witness: OpenWitness) -> int:
     """Show where every dataset stands; the exit status says how bad it is."""
-    request = open_here(options, open_witness)
-    groups = [ask(request, "show_status", group_id=each["id"]) for each in groups_named(request, options.group)]
-    if options.json:
+    door = open_door(options, open_witness)
+    groups = [door.ask("show_status", group_id=each["id"]) for each in groups_named(door, options.group)]
+    if options.nagios:
+        print(nagios_line(groups))
+    elif options.json:
         print_json({"exit_status": verdict_of(groups), "verdict": VERDICTS[verdict_of(groups)], "groups": groups})
     else:
-        print_status(groups, request)
+        print_status(groups, door)
     return verdict_of(groups)
 
 
@@ -60,13 +57,28 @@ def _verdict(cell: Json) -> int:
     return LATE if cell["late"] else OK
 
 
-def print_status(groups: list[Json], request: Request) -> None:
+def print_status(groups: list[Json], door: Door) -> None:
     """A line that says it all, then each group's table, then why what is not in sync is not."""
     out = console()
     out.print(f"{VERDICTS[verdict_of(groups)]}: {'; '.join(map(_summary, groups)) or 'there is no sync group'}")
     for group in groups:
         out.print()
-        _print_group(out, group, request)
+        _print_group(out, group, door)
+
+
+def nagios_line(groups: list[Json]) -> str:
+    """One line for monitoring plugins: the verdict, a summary, and performance data."""
+    cells = [cell for group in groups for row in group["datasets"] for cell in row["systems"].values()]
+    counts = {
+        "conflicts": sum(cell["status"] == "conflict" for cell in cells),
+        "errors": sum(cell["status"] == "error" for cell in cells),
+        "late": sum(cell["late"] for cell in cells),
+        "datasets": len(cells),
+    }
+    lag_s = max((cell["lag_s"] for cell in cells), default=0)
+    said = "; ".join(map(_summary, groups)) or "there is no sync group"
+    data = " ".join(f"{name}={count}" for name, count in counts.items())
+    return f"ZFS SYNC {VERDICTS[verdict_of(groups)]} - {said.replace('|', '/')} | {data} max_lag={lag_s}s"
 
 
 def _summary(group: Json) -> str:
@@ -83,7 +95,7 @@ def _summary(group: Json) -> str:
     return f"{group['name']}: {said}" if group["enabled"] else f"{group['name']}: disabled"
 
 
-def _print_group(out: Any, group: Json, request: Request) -> None:
+def _print_group(out: Any, group: Json, door: Door) -> None:
     from rich.text import Text
 
     systems = group["systems"]
@@ -91,7 +103,7 @@ def _print_group(out: Any, group: Json, request: Request) -> None:
     rows = sorted(filter(_holds_anything, group["datasets"]), key=_badness)
     for row in rows:
         cells = [row["systems"].get(system["system_id"]) for system in systems]
-        shown = [Text(_cell_text(cell, request), style=_style(cell)) if cell else Text("-") for cell in cells]
+        shown = [Text(_cell_text(cell, door), style=_style(cell)) if cell else Text("-") for cell in cells]
         made.add_row(Text(row["dataset"] or "(root)"), *shown)
     out.print(made)
     for line in _reasons(rows, systems):
@@ -108,12 +120,12 @@ def _badness(row: Json) -> tuple[int, int, str]:
     return -max(map(_verdict, cells), default=0), -max((cell["lag_s"] for cell in cells), default=0), row["dataset"]
 
 
-def _cell_text(cell: Json, request: Request) -> str:
+def _cell_text(cell: Json, door: Door) -> str:
     newest = cell["newest"]["timestamp"] if cell["newest"] else None
     if cell["status"] in ("conflict", "error"):
         return str(cell["status"])
     if cell["is_source"]:
-        text = f"newest {ago(newest, request.now)}" if cell["newest"] else "no snapshot"
+        text = f"newest {ago(newest, door.now)}" if cell["newest"] else "no snapshot"
     elif cell["status"] == "syncing":
         text = f"transfer runs, {_behind(cell)}"
     elif cell["status"] == "in_sync":
@@ -147,21 +159,20 @@ def _reasons(rows: Iterable[Json], systems: list[Json]) -> Iterator[str]:
 
 def plan(options: argparse.Namespace, open_witness: OpenWitness) -> int:
     """Show what a group's systems should run next, in order, and what is skipped and why."""
-    request = open_here(options, open_witness)
-    group = groups_named(request, options.group)[0]
-    query = {"system_id": system_named(request, options.system)} if options.system else {}
+    door = open_door(options, open_witness)
+    group = groups_named(door, options.group)[0]
+    query = {"system_id": system_named(door, options.system)} if options.system else {}
     if options.script:
         if not options.system:
             raise Refusal("a script is for one system: say which with --system")
-        headers = {"accept": "text/x-shellscript"}
-        asked = request_here(request.witness, headers=headers)
-        sys.stdout.write(ask(asked, "show_instructions", query, group_id=group["id"]).decode())
+        script = door.ask("show_instructions", query, accept=SCRIPT, group_id=group["id"])
+        sys.stdout.write(script.decode())
         return 0
-    document = ask(request, "show_instructions", query, group_id=group["id"])
+    document = door.ask("show_instructions", query, group_id=group["id"])
     if options.json:
         print_json(document)
     else:
-        _print_plan(document, {system["id"]: system["hostname"] for system in _systems(request)})
+        _print_plan(document, {system["id"]: system["hostname"] for system in systems_of(door)})
     return 0
 
 
@@ -188,9 +199,9 @@ def _print_plan(document: Json, hostnames: dict[str, str]) -> None:
 
 def systems(options: argparse.Namespace, open_witness: OpenWitness) -> int:
     """Show the systems, when each was last heard from, and how old what is known of it is."""
-    request = open_here(options, open_witness)
-    health = {each["system_id"]: each for each in ask(request, "list_system_health")}
-    shown = [{**system, **health[system["id"]]} for system in _systems(request) if system["id"] in health]
+    door = open_door(options, open_witness)
+    health = {each["system_id"]: each for each in door.ask("list_system_health")}
+    shown = [{**system, **health[system["id"]]} for system in systems_of(door) if system["id"] in health]
     if options.json:
         print_json(shown)
         return 0
@@ -201,7 +212,7 @@ def systems(options: argparse.Namespace, open_witness: OpenWitness) -> int:
         made.add_row(
             each["hostname"],
             each["connectivity_status"],
-            ago(each["last_seen"], request.now),
+            ago(each["last_seen"], door.now),
             "none" if age is None else f"{span(age)} old",
             str(each["snapshot_count"]),
             ssh,
@@ -213,21 +224,21 @@ def systems(options: argparse.Namespace, open_witness: OpenWitness) -> int:
 
 def conflicts(options: argparse.Namespace, open_witness: OpenWitness) -> int:
     """Show what needs a decision, with every way out and its cost."""
-    request = open_here(options, open_witness)
+    door = open_door(options, open_witness)
     found = [
         {**conflict, "group": group["name"]}
-        for group in groups_named(request, options.group)
-        for conflict in ask(request, "show_group_conflicts", group_id=group["id"])["conflicts"]
+        for group in groups_named(door, options.group)
+        for conflict in door.ask("show_group_conflicts", group_id=group["id"])["conflicts"]
     ]
     if options.json:
         print_json(found)
         return 0
     out = console()
-    hostnames = {system["id"]: system["hostname"] for system in _systems(request)}
+    hostnames = {system["id"]: system["hostname"] for system in systems_of(door)}
     minor = [each for each in found if each["type"] == "missing" and each["severity"] == "low"]
     for conflict in sorted(found, key=lambda each: ("high", "medium", "low").index(each["severity"])):
         if conflict not in minor:
-            for line in _conflict_lines(conflict, hostnames, request):
+            for line in _conflict_lines(conflict, hostnames, door):
                 out.print(line, soft_wrap=True)
             out.print()
     if len(minor) == len(found):
@@ -237,9 +248,9 @@ def conflicts(options: argparse.Namespace, open_witness: OpenWitness) -> int:
     return 0
 
 
-def _conflict_lines(conflict: Json, hostnames: dict[str, str], request: Request) -> Iterator[str]:
+def _conflict_lines(conflict: Json, hostnames: dict[str, str], door: Door) -> Iterator[str]:
     where = ", ".join(hostnames.get(each, each) for each in conflict["systems"])
-    since = f", first seen {ago(conflict['detected_at'], request.now)}" if conflict["detected_at"] else ""
+    since = f", first seen {ago(conflict['detected_at'], door.now)}" if conflict["detected_at"] else ""
     yield f"{conflict['type']}: {conflict['group']}: {conflict['dataset'] or '(root)'} ({where})"
     yield f"  {conflict['severity']}, {conflict['status']}{since}, id {conflict['id']}"
     yield f"  {conflict['reason']}"

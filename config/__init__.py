@@ -55,6 +55,8 @@ __all__ = [
 
 FILES = ("zfs_sync.yaml", "config/zfs_sync.yaml", "zfs_sync.toml", "config/zfs_sync.toml")
 
+NO_SETTINGS = ("CONFIG", "URL", "KEY")  # variables of the command line: the file, and another witness with its key
+
 log = logging.getLogger("zfs_sync.config")
 
 
@@ -188,7 +190,7 @@ def _read_environment(environ: Mapping[str, str]) -> Source:
     values: dict[str, Any] = {}
     for name, text in environ.items():
         setting = name.removeprefix(PREFIX)
-        if not name.startswith(PREFIX) or not text or setting == "CONFIG" or setting.startswith("AGENT_"):
+        if not name.startswith(PREFIX) or not text or setting in NO_SETTINGS or setting.startswith("AGENT_"):
             continue
         if not _KUBERNETES.fullmatch(f"{setting}={text}"):
             values[setting.lower()] = _from_text(setting.lower(), text)

@@ -38,7 +38,7 @@ ONLY_IN = {
 }
 
 # What a cold start does without: imported where it is used.
-LATE = ("yaml", "rich", "gunicorn", "cryptography", "prometheus_client", "platformdirs", "psycopg", "apprise")
+LATE = ("yaml", "rich", "gunicorn", "cryptography", "prometheus_client", "platformdirs", "psycopg", "apprise", "shtab")
 
 CODE = sorted(path for part in MAY_IMPORT for path in (ROOT / part).rglob("*.py")) + sorted(ROOT.glob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
