@@ -257,3 +257,17 @@ def test_hostile_names_stay_text(visitor: Visitor) -> None:
         assert page.locator("img").count() == 0
     page.goto(f"{visitor.address}/dashboard/uncovered")
     assert HOSTILE in page.locator("tbody").inner_text()
+
+
+def test_the_apis_page_tries_a_call_with_a_key(visitor: Visitor) -> None:
+    page = visitor.open(viewport=NARROW)
+    page.goto(f"{visitor.address}/docs")
+    page.locator("#key").fill(ADMIN)
+    page.locator("#list_systems > summary").click()
+    page.locator("#list_systems input[name=limit]").fill("1")
+    page.locator("#list_systems").get_by_role("button", name="Try it").click()
+    answer = page.locator("#list_systems .answer", has_text="200")
+    answer.wait_for()
+    assert "x-total-count: 3" in answer.inner_text()
+    assert '"hostname":"backup"' in answer.inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import bottle
 
 from handlers.binding import add_pages
-from handlers.dashboard import admin, dataset, deciding, matrix, overview, systems, transfers, uncovered
+from handlers.dashboard import admin, dataset, deciding, docs, matrix, overview, systems, transfers, uncovered
 from handlers.dashboard.rendering import Visit
 from handlers.dashboard.serving import answer_page
 from handlers.errors import Refused
@@ -72,6 +72,7 @@ PAGES = (  # method, path, function, who may see it, form, query
     Endpoint("POST", "/dashboard/keys", admin.create_key, ADMIN, admin.NewKeyForm),
     Endpoint("POST", "/dashboard/keys/rotate", admin.rotate_key, ADMIN, admin.RotateForm),
     Endpoint("POST", "/dashboard/keys/revoke", admin.revoke_key, ADMIN, admin.RevokeForm),
+    Endpoint("GET", "/docs", docs.show_docs, ANYONE),
     Endpoint("GET", "/dashboard/agent", systems.send_agent, ANYONE),
     Endpoint("GET", "/dashboard/static/<name>", send_static, ANYONE),
     Endpoint("GET", "/dashboard/<anything:path>", show_nothing, ANYONE),
