@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -39,6 +40,9 @@ Host *
     IdentitiesOnly yes
     UserKnownHostsFile {folder}/known_hosts
     KexAlgorithms curve25519-sha256
+    ControlMaster auto
+    ControlPath {folder}/{name}.state/%C
+    ControlPersist 60
 """
 
 
@@ -50,6 +54,8 @@ class RealSite(Lab):
         self.pools = RealPools(folder / "pools")
         self.machines: dict[str, Machine] = {}
         self.places = 0
+        self.agent = folder / "zfs-sync-agent"  # where users that are not root can read it
+        shutil.copy(AGENT, self.agent)
         self.keys = folder / "keys"
         self.keys.mkdir()
         with socket.socket() as probe:
@@ -111,24 +117,30 @@ class Machine:
         (folder / f"{name}.ssh").write_text(SSH.format(folder=folder, name=name))
         self.state = folder / f"{name}.state"
         self.state.mkdir()
-        self.conf = folder / f"{name}.conf"
+        self.conf = self.state / "agent.conf"
         self.conf.write_text(
             f"witness=http://127.0.0.1:{site.port}\nhostname={name}\nssh_user={user}\nssh_port={site.ssh_port}\n"
-            f"enroll_key={ENROLL}\nstate_dir={self.state}\nssh_config={folder}/{name}.ssh\nretry_s=1\n"
+            f"enroll_key={ENROLL}\nstate_dir={self.state}\nssh_config={folder}/{name}.ssh\nretry_s=1\nprogress_s=1\n"
         )
         self.conf.chmod(0o600)
         self.log = ""
-        self.let_in(name)
+        for path in (self.state, self.conf, folder / f"{name}.key"):
+            shutil.chown(path, user)
 
-    def let_in(self, name: str, prefix: str = "", user: str | None = None) -> None:
-        """Let a machine's key log in here; a prefix as authorized_keys(5) has it limits it."""
+    def let_in(self, name: str, options: str = "") -> None:
+        """Let a machine's key log in here; options as authorized_keys has them, see sshd(8), limit it."""
         public = (self.site.folder / f"{name}.key.pub").read_text()
-        with (self.site.keys / (user or self.user)).open("a") as file:
-            file.write(f"{prefix} {public}".lstrip())
+        with (self.site.keys / self.user).open("a") as file:
+            file.write(f"{options} {public}".lstrip())
+
+    def configure(self, **settings: object) -> None:
+        """Add lines to its agent's configuration."""
+        with self.conf.open("a") as file:
+            file.writelines(f"{key} = {value}\n" for key, value in settings.items())
 
     def command(self, command: str) -> list[str]:
         """What its agent is started with."""
-        return ["sh", str(AGENT), "--config", str(self.conf), command]
+        return ["runuser", "-u", self.user, "--", "sh", str(self.site.agent), "--config", str(self.conf), command]
 
     def agent(self, command: str, status: int | None = 0, environ: dict[str, str] | None = None) -> str:
         """Run its agent; what it said."""
@@ -139,6 +151,29 @@ class Machine:
         self.log = done.stdout + done.stderr
         assert status in (None, done.returncode), f"{self.name}: {command}: {done.returncode}\n{self.log}"
         return self.log
+
+    def begin(self, command: str) -> "subprocess.Popen[str]":
+        """Start its agent, in a session of its own."""
+        return subprocess.Popen(
+            self.command(command), env={"PATH": PATH}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    def allocated(self) -> int:
+        """How many bytes of its pool are in use."""
+        said = subprocess.run(["zpool", "list", "-Hpo", "alloc", self.pool], capture_output=True, check=True)
+        return int(said.stdout)
+
+    def cut_connections(self) -> None:
+        """Kill its ssh, as a broken line would."""
+        own = f"{self.site.folder}/{self.name}.".encode()  # its configuration, or the socket that it shares
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (process / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if words.startswith(b"ssh") and own in words:
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 class Place:
@@ -166,8 +201,13 @@ class Place:
 
     def exists(self, name: str, path: str) -> bool:
         """Whether a machine has a dataset."""
-        listed = self.pools.zfs("list", "-Hpr", "-o", "name", self.machines[name].pool).decode()
-        return self.on(name, path) in listed.splitlines()
+        return path in self.datasets(name)
+
+    def datasets(self, name: str) -> list[str]:
+        """The paths below a machine's root."""
+        listed = self.pools.zfs("list", "-Hpr", "-o", "name", self.machines[name].pool).decode().splitlines()
+        root = f"{self.roots[name]}/"
+        return [dataset.removeprefix(root) for dataset in listed if dataset.startswith(root)]
 
     def run(self, *names: str, status: int = 0) -> str:
         """Run these machines' agents one after the other; what they said."""
@@ -235,6 +275,16 @@ def contents(pools: RealPools, snapshot: str) -> dict[str, str]:
         return {str(path.relative_to(where)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     finally:
         subprocess.run(["/bin/umount", where], check=True)
+
+
+@contextmanager
+def user(name: str) -> Iterator[str]:
+    """A new user of this machine, who can log in with a key only."""
+    subprocess.run(["useradd", "-M", "-s", "/bin/sh", "-p", "*", name], check=True)
+    try:
+        yield name
+    finally:
+        subprocess.run(["userdel", name], check=True)
 
 
 def make_key(path: Path) -> None:

@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import re
+import socket
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,6 +35,7 @@ class ScriptedWitness(ThreadingHTTPServer):
         self.expires = int(time.time()) + 600
         self.change: Callable[[bytes], bytes] = lambda body: body  # applied after signing
         self.refusals: dict[str, int] = {}  # "start", "progress", "finish", "inventory" ...: status
+        self.faults: dict[str, Answer | None] = {}  # part of a path: what it answers there; None: the line is cut
         self.lease_s = 600
         self.next_sync_s = 3600
         self.date = ""  # what it takes the time to be, if not the right one
@@ -105,10 +107,16 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         self.server.calls.append((self.command, self.path, body, dict(self.headers)))
-        status, said, headers = self.server.answer(self.command, self.path, body, dict(self.headers))
+        fault = [answer for part, answer in self.server.faults.items() if part in self.path]
+        self.close_connection = bool(fault)
+        if None in fault:
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        answer = fault[0] if fault else self.server.answer(self.command, self.path, body, dict(self.headers))
+        status, said, headers = answer or (500, {}, {})
         sent = said if isinstance(said, bytes) else json.dumps(said).encode()
         self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(sent))}.items():
+        for name, value in {"Content-Length": str(len(sent)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(sent)

@@ -93,6 +93,15 @@ def test_a_refused_registration_says_why(world: World, tmp_path: Path) -> None:
     assert "api_key" not in host.config.read_text()
 
 
+def test_nobody_registers_who_cannot_keep_the_key(world: World, tmp_path: Path) -> None:
+    host = make_host("new", tmp_path, world.witness.address, enroll_key="e1.s3cret")
+    (tmp_path / "new.conf.new").mkdir()
+    run = host.agent("register")
+    assert run.returncode == 1
+    assert "the key would be lost" in run.stderr
+    assert world.witness.calls == []
+
+
 @pytest.mark.parametrize("shell", ["dash", "mksh"])  # printf is a program of its own to mksh
 def test_no_key_is_on_any_command_line(world: World, shell: str) -> None:
     if subprocess.run(["sh", "-c", "command -v strace"], capture_output=True, check=False).returncode:
