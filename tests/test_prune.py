@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.model import (
@@ -294,6 +294,7 @@ def without(member: Member, verdicts: list[Verdict]) -> Member:
     return replace(member, replicas={"tank/data": replace(held, snapshots=left)})
 
 
+@settings(deadline=None)
 @given(lines, lines, lines)
 def test_every_pair_keeps_its_newest_common_snapshot_when_all_else_goes(a: str, b: str, c: str) -> None:
     those = members(f"A: {a}  B: {b}  C: {c}")
@@ -305,6 +306,7 @@ def test_every_pair_keeps_its_newest_common_snapshot_when_all_else_goes(a: str, 
                 assert shared(one, other) == shared(one_left, other_left)
 
 
+@settings(deadline=None)
 @given(lines, lines, lines, st.sampled_from([None, "B"]))
 def test_nothing_wanted_is_lost_when_all_drop_what_they_may_at_once(a: str, b: str, c: str, hub: str | None) -> None:
     those = members(f"A: {a}  B: {b}  C: {c}")
