@@ -15,7 +15,7 @@ from handlers import sync_groups
 from handlers.auth import caller_of, client_address, may_come_without_key, require_allowed
 from handlers.bodies import NoQuery
 from handlers.cors import cors_headers, is_preflight, preflight_headers
-from handlers.errors import Refused, error_body, refusal_of
+from handlers.errors import Forbidden, Refused, error_body, refusal_of
 from handlers.events import record_refusal
 from handlers.meter import meter, watch_locks
 from handlers.request import JSON, Answer, Caller, Endpoint, Request, Witness
@@ -215,7 +215,11 @@ def _answer(
         request = replace(request, raw=raw, if_match=etags_in(headers.get("if-match", "")))
         if endpoint.body is not None:
             arguments["body"] = _body(endpoint, raw, headers["content-type"])
-    result = endpoint.handler(request, **arguments)
+    try:
+        result = endpoint.handler(request, **arguments)
+    except Forbidden as refused:
+        record_refusal(request, refused, f"{endpoint.method} {environ.get('PATH_INFO', '')}")
+        raise
     return result if isinstance(result, Answer) else Answer(result)
 
 

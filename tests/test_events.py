@@ -132,3 +132,11 @@ def test_viewers_see_it_and_agents_do_not(client: Client) -> None:
     nas = client.register("nas")
     assert client.with_role("viewer").get("/events")
     nas.call("GET", "/events", status=403)
+
+
+def test_what_a_handler_refuses_to_a_good_key_is_recorded_too(client: Client) -> None:
+    nas, backup = client.register("nas"), client.register("backup")
+    body = {"dataset": "tank", "name": "x", "guid": "77", "system_id": backup.id}
+    nas.call("POST", "/snapshots", body, status=403)
+    (refused,) = client.get("/events?what=auth.refused")
+    assert (refused["system_id"], refused["subject"]) == (nas.id, "POST /api/v1/snapshots")
