@@ -289,7 +289,7 @@ def _spec_of(request: Request, body: GroupBody) -> dict[str, Any]:
     for system_id in body.paused.systems:
         if system_id not in members:
             raise Invalid.at("paused.systems", f"'{system_id}' is not among the group's systems")
-    options = msgspec.to_builtins(body)
+    options = msgspec.json.decode(msgspec.json.encode(body))  # lists, as they come back from the store
     return {
         **{name: options[name] for name in OPTION_FIELDS},
         "hub_system_id": body.hub_system_id,

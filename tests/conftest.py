@@ -53,7 +53,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rewrite-golden", action="store_true", help="write the files of tests/golden anew")
     what = "run every test of a store or a witness on this engine (default: some on both)"
     parser.addoption("--engine", choices=ENGINES, help=what)
-    parser.addoption("--through", choices=("none", *doorways.EVENTS), default="none", help="how requests come in")
+    parser.addoption("--through", choices=doorways.WAYS, default="none", help="how requests come in")
 
 
 def pytest_configure(config: pytest.Config) -> None:

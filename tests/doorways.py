@@ -4,11 +4,16 @@
 """
 
 import importlib
+import random
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, unquote
+
+from handlers.request import Witness
+from handlers.routes import make_app
+from zfs_sync import open_witness
 
 App = Callable[[dict[str, Any], Any], Iterable[bytes]]
 Event = dict[str, Any]
@@ -16,9 +21,23 @@ Event = dict[str, Any]
 chosen = "none"
 
 
-def front(app: App) -> App:
-    """The app, behind the doorway that was chosen."""
-    return app if chosen == "none" else function_front(app, EVENTS[chosen])
+def front(witness: Witness) -> App:
+    """A witness's app, behind the doorway that was chosen."""
+    if chosen == "three":
+        return spread_over([witness, *(open_witness(witness.config) for _ in range(2))])
+    return make_app(witness) if chosen == "none" else function_front(make_app(witness), EVENTS[chosen])
+
+
+def spread_over(witnesses: list[Witness]) -> App:
+    """Instances that share nothing but their store; each request comes to any of them."""
+    apps = [make_app(witness) for witness in witnesses]
+    spread = random.Random(len(apps))
+
+    def call(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        answer: Iterable[bytes] = spread.choice(apps)(environ, start_response)
+        return answer
+
+    return call
 
 
 def function_front(app: App, event_of: Callable[[dict[str, Any], bytes], Event]) -> App:
@@ -95,6 +114,7 @@ def balancer_event(environ: dict[str, Any], body: bytes) -> Event:
 
 
 EVENTS = {"rest": rest_event, "http": http_event, "balancer": balancer_event}
+WAYS = ("none", "three", *EVENTS)
 
 
 def _headers(environ: dict[str, Any]) -> dict[str, str]:

@@ -9,7 +9,6 @@ from webtest import TestApp
 
 from handlers.auth import ensure_first_keys, make_key
 from handlers.request import Witness
-from handlers.routes import make_app
 from store import REGISTRY, heartbeat_of, inventory_of
 from store.documents import Role
 from tests import doorways
@@ -25,7 +24,7 @@ NOBODY = "0b5c8f0e-0000-4000-8000-000000000000"  # an id that nothing has
 
 def client_of(witness: Witness) -> "Client":
     """A witness's API with the admin's key."""
-    return Client(TestApp(checked(doorways.front(make_app(witness)))), witness)
+    return Client(TestApp(checked(doorways.front(witness))), witness)
 
 
 class Client:
