@@ -46,6 +46,10 @@ def start_action(request: Request, action_id: str) -> Answer[a.LeasedAction]:
     records = group_records(context.group.id)
     with request.store.transaction(LEASES, records) as tx:
         view = tx[LEASES]
+        held = _active_lease(request, view, action_id)
+        if held is not None and request.caller.system_id in (None, held.executor_system_id):
+            lease = _extended(request, view.leases, held)  # taken by the same caller while this was planned
+            return _leased(request, lease)
         _require_free(request, context, step, view.leases.all())
         _require_undone(context, step, view.credits)
         for old in view.leases.all():
@@ -73,9 +77,14 @@ def _extend(request: Request, held: Lease) -> Answer[a.LeasedAction]:
         leases = tx[LEASES].leases
         if held.id not in leases or leases.get(held.id).token != held.token:
             raise Gone("this action was just finished")
-        lease = msgspec.structs.replace(leases.get(held.id), expires_at=_lease_end(request))
-        leases.put(lease)
+        lease = _extended(request, leases, leases.get(held.id))
     return _leased(request, lease)
+
+
+def _extended(request: Request, leases: Any, held: Lease) -> Lease:
+    lease = msgspec.structs.replace(held, expires_at=_lease_end(request))
+    leases.put(lease)
+    return lease
 
 
 def _planned(request: Request, action_id: str) -> tuple[GroupPlan, Step]:

@@ -31,7 +31,7 @@ class Lab:
         self.hosts_folder = folder / "hosts"
         self.hosts_folder.mkdir(parents=True)
         self.hosts: dict[str, Host] = {}
-        self.port = _free_port()
+        self.port = free_port()
         self.config = folder / "zfs_sync.yaml"
         self.config.write_text(f"port: {self.port}\n{settings}")
         self.server: subprocess.Popen[bytes] | None = None
@@ -188,7 +188,7 @@ class Host:
         return calls
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

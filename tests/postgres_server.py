@@ -51,6 +51,13 @@ class Server:
             cursor = connection.execute(statement.encode(), parameters)
             return cursor.fetchall() if cursor.description else []
 
+    def end_connections(self) -> None:
+        """What a proxy, a failover or an impatient administrator does."""
+        self.run(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE application_name = 'zfs-sync' AND pid <> pg_backend_pid()"
+        )
+
     def start(self) -> None:
         """Start it, and wait until it answers."""
         given = [part for option in OPTIONS for part in ("-c", option)]

@@ -37,14 +37,6 @@ def other(store: Store, address: str) -> Iterator[Store]:
     opened.close()
 
 
-def end_connections(server: Server) -> None:
-    """What a proxy, a failover or an impatient administrator does."""
-    server.run(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-        " WHERE application_name = 'zfs-sync' AND pid <> pg_backend_pid()"
-    )
-
-
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Each question to the database from now on."""
@@ -190,13 +182,13 @@ def test_a_dump_of_an_older_server_is_numbered_anew(store: Store, address: str, 
 
 def test_a_connection_that_was_ended_is_not_noticed(store: Store, postgresql: Server) -> None:
     put_systems(store, "a")
-    end_connections(postgresql)
+    postgresql.end_connections()
     assert store.read(REGISTRY).systems.ids() == ["a"]
-    end_connections(postgresql)
+    postgresql.end_connections()
     put_systems(store, "b")
-    end_connections(postgresql)
+    postgresql.end_connections()
     store.check()
-    end_connections(postgresql)
+    postgresql.end_connections()
     assert store.size_bytes() > 0
     assert store.read(REGISTRY).systems.ids() == ["a", "b"]
 
@@ -204,12 +196,12 @@ def test_a_connection_that_was_ended_is_not_noticed(store: Store, postgresql: Se
 def test_a_transaction_whose_connection_is_lost_is_taken_up_again(store: Store, postgresql: Server) -> None:
     put_systems(store, "a")
     with store.transaction(REGISTRY, LEASES) as tx:
-        end_connections(postgresql)
+        postgresql.end_connections()
         tx[REGISTRY].systems.put(system("b"))
         assert store.shards("heartbeats") == []
-        end_connections(postgresql)
+        postgresql.end_connections()
         store.add_event(event("1"))
-        end_connections(postgresql)
+        postgresql.end_connections()
     assert store.read(REGISTRY).systems.ids() == ["a", "b"]
     assert [found.id for found in store.events()] == ["1"]
 
@@ -220,7 +212,7 @@ def test_but_not_over_what_others_wrote_meanwhile(store: Store, other: Store, po
     def lose_the_race() -> None:
         with store.transaction(REGISTRY) as tx:
             tx[REGISTRY].systems.put(system("mine"))
-            end_connections(postgresql)
+            postgresql.end_connections()
             put_systems(other, "theirs")
 
     with pytest.raises(Busy, match="registry was changed by others while the connection to the database was lost"):
@@ -234,7 +226,7 @@ def test_nor_over_a_shard_that_others_made_meanwhile(store: Store, other: Store,
     def lose_the_race() -> None:
         with store.transaction(RECORDS) as tx:
             tx[RECORDS].states.put(state("mine"))
-            end_connections(postgresql)
+            postgresql.end_connections()
             with other.transaction(RECORDS) as theirs:
                 theirs[RECORDS].states.put(state("theirs"))
 
@@ -285,7 +277,7 @@ def test_a_commit_that_was_not_done_is_done_again(
     store: Store, other: Store, postgresql: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_systems(store, "a")
-    around_the_commit(monkeypatch, lambda: end_connections(postgresql), nothing)
+    around_the_commit(monkeypatch, postgresql.end_connections, nothing)
     put_systems(store, "b")
     assert other.read(REGISTRY).systems.ids() == ["a", "b"]
 
