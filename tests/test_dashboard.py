@@ -77,6 +77,11 @@ def browser(pair: Client) -> Browser:
     return Browser(pair.witness)
 
 
+def last_form(page: Any) -> Any:
+    """The form at the end of a page; signing out is the first."""
+    return page.forms[max(number for number in page.forms if isinstance(number, int))]
+
+
 def group_page(browser: Browser) -> str:
     return str(browser.get("/dashboard").html.select_one(".group a")["href"])
 
@@ -271,3 +276,134 @@ def test_a_broken_edit_of_the_groups_shows(pair: Client, browser: Browser) -> No
     page = browser.get("/dashboard")
     assert "could not be used" in page.text
     assert "nonsense" in page.html.select_one("[role=alert]").text
+
+
+# --- what pages say ------------------------------------------------------------------------------
+
+
+def text_of(answer: Any) -> str:
+    return " ".join(answer.html.select_one("main").get_text(" ").split())
+
+
+def test_the_overview_says_what_needs_a_look(browser: Browser) -> None:
+    page = browser.get("/dashboard")
+    assert page.html.h1.get_text() == "1 copy needs you, and 2 are late"
+    assert [each.get_text() for each in page.html.select(".troubles strong")] == [
+        "documents on backup",
+        "documents on nas",
+        "photos on nas",
+    ]
+
+
+def test_a_change_shows_at_once(pair: Client, browser: Browser) -> None:
+    assert "1 copy needs you" in browser.get("/dashboard").text
+    (backup,) = [each for each in pair.get("/systems") if each["hostname"] == "backup"]
+    listing = line("vault", guid=20) + line("vault/nas", guid=21)
+    key = pair.call("POST", f"/systems/{backup['id']}/api-key/rotate").json["api_key"]
+    headers = {"X-API-Key": key, "Content-Type": "text/tab-separated-values"}
+    pair.app.put(f"/api/v1/systems/{backup['id']}/inventory", listing, headers=headers)
+    assert "1 copy needs you" not in browser.get("/dashboard").text
+
+
+def test_the_matrix_shows_a_part_and_finds_by_name_and_state(browser: Browser) -> None:
+    group = group_page(browser)
+    assert [row.a.get_text() for row in browser.get(group).html.select("tbody th")] == ["documents", "photos"]
+    assert [row.a.get_text() for row in browser.get(f"{group}?q=phot").html.select("tbody th")] == ["photos"]
+    assert [row.a.get_text() for row in browser.get(f"{group}?state=conflict").html.select("tbody th")] == ["documents"]
+    assert "No dataset here fits" in browser.get(f"{group}?q=nothing&state=").text
+    assert not browser.get(f"{group}?offset=50").html.select("tbody th")
+
+
+def test_a_dataset_made_by_hand_is_no_disaster(make_witness: Any) -> None:
+    client = client_of(make_witness(TWO))
+    client.register("nas").report(line("tank", guid=10) + line("tank@a", "snapshot", 1))
+    client.register("backup").report(line("vault", guid=20) + line("vault/nas", guid=21))
+    browser = Browser(client.witness)
+    said = text_of(browser.get(group_page(browser)))
+    assert "vault/nas on backup was made by hand, and is still empty. Nothing is lost." in said
+
+
+def test_data_comes_back_without_writing_over_anything(browser: Browser) -> None:
+    page = browser.get(f"{group_page(browser)}/dataset?path=photos")
+    commands = [each.get_text() for each in page.html.select("details pre")]
+    assert "mount -t zfs -o ro vault/nas/photos@a /mnt/restore" in commands[2]
+    assert "tank/photos-restored" in commands[3]
+    words = {word.strip("'") for each in commands for word in each.split()}
+    assert not words & {"-F", "-f", "destroy", "rollback", "-r"}
+
+
+def test_datasets_in_no_group_are_named_and_pools_above_a_root_are_not(browser: Browser) -> None:
+    rows = browser.get("/dashboard/uncovered").html.select("tbody th")
+    assert [row.get_text().strip() for row in rows] == ["vault/spare"]
+
+
+def test_a_new_key_is_shown_once_and_works(browser: Browser) -> None:
+    form = last_form(browser.get("/dashboard/keys"))
+    form["role"], form["label"] = "viewer", "kitchen"
+    page = form.submit()
+    key = page.html.select_one("code.key").get_text()
+    assert key not in browser.get("/dashboard/keys").text
+    browser.app.reset()
+    browser.sign_in(key)
+    assert "kitchen" not in browser.get("/dashboard/keys", status=403).text
+
+
+def test_a_key_is_rotated_and_revoked_and_ones_own_is_not(pair: Client, browser: Browser) -> None:
+    key = create_key(request_here(pair.witness), "viewer")
+    token = browser.get("/dashboard/keys").forms[0]["form_token"].value
+    form = {"form_token": token, "key": key.partition(".")[0]}
+    new = browser.app.post("/dashboard/keys/rotate", {**form, "grace_s": "0"}).html.select_one("code.key").get_text()
+    pair.with_key(key).call("GET", "/systems", status=401)
+    pair.with_key(new).call("GET", "/systems")
+    form["key"] = new.partition(".")[0]
+    browser.app.post("/dashboard/keys/revoke", form, status=422)
+    browser.app.post("/dashboard/keys/revoke", {**form, "sure": "yes"}, status=303)
+    pair.with_key(new).call("GET", "/systems", status=401)
+    own = {**form, "key": "admin", "sure": "yes"}
+    assert "you are signed in with" in browser.app.post("/dashboard/keys/revoke", own, status=409).text
+
+
+def test_a_new_system_gets_commands_that_fit_it(pair: Client, browser: Browser) -> None:
+    form = last_form(browser.get("/dashboard/systems/new"))
+    form["hostname"] = "attic"
+    page = form.submit()
+    steps = [each.get_text() for each in page.html.select("ol.steps pre")]
+    config = dict(each.split(" = ") for each in steps[1].splitlines() if " = " in each)
+    pair.with_key(config["api_key"]).call("POST", f"/systems/{config['system_id']}/heartbeat", {})
+    assert config["witness"] == "http://localhost:80"
+    assert browser.get("/dashboard/agent").text.startswith("#!/bin/sh")
+    again = last_form(browser.get("/dashboard/systems/new"))
+    again["hostname"] = "attic"
+    assert "registered already" in again.submit(status=409).text
+
+
+# --- who sees what -------------------------------------------------------------------------------
+
+
+def test_a_viewer_sees_and_does_not_decide(pair: Client, browser: Browser) -> None:
+    viewer = Browser(pair.witness, create_key(request_here(pair.witness), "viewer"))
+    conflict = viewer.get("/dashboard/conflicts").html.select_one(".troubles a")["href"]
+    page = viewer.get(conflict)
+    assert "An admin decides" in page.text
+    token = page.forms[0]["form_token"].value
+    viewer.app.post(conflict, {"form_token": token, "way": "ignore", "step": "resolve"}, status=403)
+    for path in ("keys", "systems/new"):
+        viewer.get(f"/dashboard/{path}", status=403)
+    assert pair.get("/events?what=auth.refused")
+
+
+def test_an_agent_sees_its_own(pair: Client, browser: Browser) -> None:
+    other = pair.register("elsewhere")
+    agent = Browser(pair.witness, other.key)
+    assert "Nothing is watched yet" in agent.get("/dashboard").text
+    group, conflict = group_page(browser), browser.get("/dashboard/conflicts").html.select_one(".troubles a")["href"]
+    for path in (group, f"{group}/dataset?path=photos", "/dashboard/events", "/dashboard/keys"):
+        agent.get(path, status=403)
+    agent.get(conflict, status=404)
+    for path in ("", "/conflicts", "/transfers", "/systems", "/uncovered"):
+        said = text_of(agent.get(f"/dashboard{path}"))
+        assert "nas" not in said
+        assert "vault" not in said
+    systems = {each["hostname"]: each["id"] for each in pair.get("/systems")}
+    agent.get(f"/dashboard/systems/{systems['elsewhere']}")
+    agent.get(f"/dashboard/systems/{systems['nas']}", status=403)
