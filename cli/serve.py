@@ -148,6 +148,7 @@ def _run_gunicorn(settings: config.Config, listener: socket.socket, open_own: Ca
                 self.cfg.set(name, value)
 
         def load(self) -> Any:
+            _leave_ctrl_c_to_the_master()
             witness = open_own()
             tickers.append(Ticker(witness))
             tickers[-1].start()
@@ -181,7 +182,6 @@ def _gunicorn_options(settings: config.Config, descriptor: int) -> dict[str, Any
         "keepalive": 30,
         "loglevel": "warning",
         "control_socket_disable": True,
-        "post_worker_init": _leave_ctrl_c_to_the_master,
     }
     if Path("/dev/shm").is_dir():  # noqa: S108  # gunicorn's heartbeat file: a disk would make it block
         options["worker_tmp_dir"] = "/dev/shm"  # noqa: S108
@@ -190,7 +190,7 @@ def _gunicorn_options(settings: config.Config, descriptor: int) -> dict[str, Any
     return options
 
 
-def _leave_ctrl_c_to_the_master(worker: Any) -> None:
+def _leave_ctrl_c_to_the_master() -> None:
     """A terminal sends Ctrl-C to every process, and the master then ends the workers with SIGQUIT.
 
     gunicorn handles both alike: the second one, coming while the first is handled, waits for its own lock for ever.

@@ -30,7 +30,15 @@ PROGRAM = (sys.executable, str(CHECKOUT / "zfs_sync.py"))
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(tmp_path_factory.mktemp("terminal"), "demo", "--port", "0") as running:
         running.wait_until(lambda: "Ctrl-C ends it" in running.said)
+        running.wait_until(lambda: is_checked(running))
         yield running
+
+
+def is_checked(server: Server) -> bool:
+    """Whether the first tick has recorded what it saw: from then on nothing changes by itself."""
+    groups = server.get("/api/v1/sync-groups", key_of(server, "viewer"))
+    (id,) = [group["id"] for group in groups if group["name"] == "backup"]
+    return server.get(f"/api/v1/sync/{id}/status", key_of(server, "viewer"))["checked_at"] is not None
 
 
 @pytest.fixture
