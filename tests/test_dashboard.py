@@ -219,7 +219,8 @@ def pages_of(browser: Browser) -> list[str]:
     group = group_page(browser)
     conflict = browser.get("/dashboard/conflicts").html.select_one(".troubles a")["href"]
     system = browser.get("/dashboard/systems").html.select_one("tbody th a")["href"]
-    fixed = [page.path for page in PAGES if page.method == "GET" and "<" not in page.path and page.path != "/"]
+    fixed = [page.path for page in PAGES if page.method == "GET" and "<" not in page.path]
+    fixed = [path for path in fixed if path.startswith("/dashboard")]
     return [*fixed, group, f"{group}/dataset?path=photos", f"{group}/dataset?path=documents&days=7", conflict, system]
 
 

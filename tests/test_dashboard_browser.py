@@ -62,9 +62,9 @@ class Visitor:
         conflict = self.page.locator(".troubles a").first.get_attribute("href")
         self.page.goto(f"{self.address}/dashboard/systems")
         system = self.page.locator("tbody th a").first.get_attribute("href")
-        skipped = ("/", "/dashboard/agent", "/dashboard/sign-in")
+        skipped = ("/dashboard/agent", "/dashboard/sign-in")
         fixed = [page.path for page in PAGES if page.method == "GET" and "<" not in page.path]
-        fixed = [path for path in fixed if path not in skipped]
+        fixed = [path for path in fixed if path.startswith("/dashboard") and path not in skipped]
         return [*fixed, group, f"{group}?q=photos&state=trouble", f"{group}/dataset?path=documents", conflict, system]
 
 

@@ -74,18 +74,16 @@ class _Picture:
 
     def joins(self) -> list[str]:
         """Lines between neighbours that hold the same snapshot; interrupted where one between them lacks it."""
-        solid: set[tuple[float, int, int]] = set()
-        broken: set[tuple[float, int, int]] = set()
+        between: dict[tuple[int, int], list[float]] = {}
         for place, lane in enumerate(self.lanes):
             for x, snapshot in self.within(lane.snapshots):
                 later = [each for each in self.holders.get(snapshot.guid, ()) if each > place]
                 if later:
-                    line = (x, _middle(place), _middle(later[0]))
-                    (solid if later[0] == place + 1 else broken).add(line)
+                    between.setdefault((place, later[0]), []).append(x)
         return [
-            f'<path class="{kind}" d="{"".join(f"M{x:g} {top}V{bottom}" for x, top, bottom in sorted(lines))}"/>'
-            for kind, lines in (("join", solid), ("join broken", broken))
-            if lines
+            f'<path class="{"join" if below == above + 1 else "join broken"}" '
+            f'd="{"".join(f"M{x:g} {_middle(above)}V{_middle(below)}" for x in _spread(places))}"/>'
+            for (above, below), places in between.items()
         ]
 
     def lane(self, lane: Lane, y: int) -> list[str]:
