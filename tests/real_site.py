@@ -284,7 +284,7 @@ def user(name: str) -> Iterator[str]:
     try:
         yield name
     finally:
-        subprocess.run(["userdel", name], check=True)
+        subprocess.run(["userdel", "-f", name], check=True)  # though a connection of it lingers
 
 
 def make_key(path: Path) -> None:
