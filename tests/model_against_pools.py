@@ -37,7 +37,7 @@ KINDS = {  # why zfs refuses: how it says so
     "key": r"key must be loaded|key is not loaded",
     "not encrypted": r"existing unencrypted dataset",
     "IV set": r"IV set guid mismatch",
-    "embedded": r"embedded data",
+    "embedded": r"embedded data|kernel modules must be upgraded",
     "bookmark for -I": r"multiple snapshots cannot be sent from a bookmark",
     "encryption root": r"outside of its encryption root",
     "not a filesystem": r"is not a filesystem",

@@ -408,3 +408,19 @@ def test_a_name_may_be_renamed_to_itself(nas: Pools) -> None:
         nas.rename("tank/docs", "vault/none/docs")
     with pytest.raises(Refused, match="cannot be a descendant"):
         nas.rename("tank/docs", "tank/docs/kid")
+
+
+def test_a_clone_has_its_origins_key(nas: Pools) -> None:
+    vault = Pools("vault")
+    vault.create("vault")
+    vault.create("vault/safe", encryption="aes-256-gcm")
+    vault.receive("vault/safe/docs", nas.send("tank/docs", "day1"))
+    stream = nas.send("tank/docs", "day2", "day1")
+    vault.receive("vault/open", stream, origin="vault/safe/docs@day1")
+    assert vault.dataset("vault/open").encryption == "aes-256-gcm"
+    vault.dataset("vault/safe/docs").key_loaded = False
+    with pytest.raises(Refused, match="inherited key must be loaded"):
+        vault.receive("vault/other", stream, origin="vault/safe/docs@day1")
+    embedded = nas.send("tank/docs", "day2", "day1", embedded=True)
+    with pytest.raises(Refused, match="inherited key must be loaded"):
+        vault.receive("vault/safe/docs", embedded)

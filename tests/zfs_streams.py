@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from tests.zfs_contents import Contents
 from tests.zfs_values import Block, Dataset, Part, Refused, Snapshot, Stream, beyond, check_name, size
 
+EMBEDDED = "embedded data is not supported on encrypted datasets"
+
 
 @dataclass(frozen=True)
 class Receiving:
@@ -195,17 +197,18 @@ class Streams(Contents):
             raise Refused(f"{cannot}parent '{parent.name}' is not a filesystem")
         if origin and part.from_guid and self.find(origin).guid != part.from_guid:
             raise Refused(f"{cannot}most recent snapshot of {name} does not\nmatch incremental source")
-        if not stream.raw and parent.encryption != "off" and not parent.key_loaded:
+        above = self.dataset(origin.partition("@")[0]) if origin else parent  # a clone has its origin's key
+        if not stream.raw and above.encryption != "off" and not above.key_loaded:
             raise Refused(f"{cannot}inherited key must be loaded")
         if stream.kind == "volume" and (wrong := {"canmount", "mountpoint"} & asked.properties.keys()):
             raise Refused(f"{cannot}property '{min(wrong)}' does not apply to datasets of this type")
         check_name(name)
         made = Dataset(name, stream.kind, self._guid(), self._step(), self.now, origin=origin)
         made.blocks = self.find(origin).blocks if origin and part.from_guid else ()
-        made.encryption = stream.encryption if stream.raw else parent.encryption
+        made.encryption = stream.encryption if stream.raw else above.encryption
         made.key_loaded, made.own_key = not stream.raw, stream.raw
-        if origin and stream.raw:  # a clone has its origin's key
-            made.key_loaded, made.own_key = self.dataset(origin.partition("@")[0]).key_loaded, False
+        if origin:
+            made.key_loaded, made.own_key = above.key_loaded, False
         self._fits(asked, made, part)
         self.datasets[name] = made
         return made
@@ -213,8 +216,7 @@ class Streams(Contents):
     def _fits(self, asked: Receiving, target: Dataset, part: Part) -> None:
         """Raise Refused where the stream does not go on top of what the target has."""
         stream, cannot = asked.stream, self._cannot
-        if stream.embedded and target.encryption != "off":
-            raise Refused(f"{cannot}embedded data is not supported on encrypted datasets")
+        embeds = stream.embedded and target.encryption != "off"
         base = target.snapshots
         if part.from_guid is not None and not base and target.origin:
             base = [self.find(target.origin)]
@@ -226,12 +228,17 @@ class Streams(Contents):
                 raise Refused(f"{cannot}most recent snapshot of {target.name} does not\nmatch incremental source")
             if not stream.raw and target.encryption != "off" and not target.key_loaded:
                 raise Refused(f"{cannot}inherited key must be loaded")
-            if target.blocks != common[-1].blocks or (stream.raw and base[-1] != common[-1]):
+            changed = target.blocks != common[-1].blocks and not (stream.resumed and not part.complete)
+            if embeds:
+                raise Refused(f"{cannot}{EMBEDDED}")
+            if changed or (stream.raw and base[-1] != common[-1]):
                 if stream.resumed and not asked.resumable:
                     target.partial = None
                 raise Refused(f"{cannot}destination {target.name} has been modified\nsince most recent snapshot")
             if stream.raw and common[-1].ivsetguid != part.from_ivsetguid:
                 raise Refused(f"{cannot}IV set guid mismatch. See the 'zfs receive' man page")
+        if embeds:
+            raise Refused(f"{cannot}{EMBEDDED}")
 
     def _keep_part(self, asked: Receiving, target: Dataset, got: Part) -> None:
         """What came stays if it can be resumed; otherwise nothing of it does, nor of a dataset that it began."""
