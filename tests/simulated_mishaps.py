@@ -96,7 +96,7 @@ def export(world: World, host: Host, pools: Pools, name: str) -> None:
 
 def replace_disk(world: World, host: Host, pools: Pools, name: str) -> None:
     """The pool is new and empty."""
-    pools.datasets = {}
+    pools.datasets, pools.capacity = {}, {}
     host.shelf = {}
     pools.create(host.pool)
     if host.root != host.pool and world.dice.random() < 0.5:

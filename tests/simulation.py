@@ -35,7 +35,7 @@ from tests.simulated_world import DAY, HOUR, World
 from tests.zfs_model import Refused
 
 ROUNDS = 12
-DECISIONS = 4  # times that the person looks
+DECISIONS = 6  # times that the person looks
 MEMORY = Path("/dev/shm")  # where it is: an fsync costs nothing there
 REASONS = (
     "the hub, has no",  # it is for a person to say whether it should

@@ -449,6 +449,11 @@ def test_a_source_seen_lately_goes_before_the_hub() -> None:
     assert sources(with_seen(picture, A=301, B=10, C=10), hub_policy(heartbeat_timeout_s=400)) == ["A"]
 
 
+def test_the_hub_goes_before_the_configured_order() -> None:
+    members = members_of("A: 1 2 B: 1 2 C: 1")
+    assert sources(members, hub_policy(order=("C", "B", "A"))) == ["A"]
+
+
 def test_a_source_seen_long_ago_is_taken_where_only_it_has_the_end() -> None:
     assert sources(with_seen("A: 1 2 3 B: 1 2 C: 1", A=9999, B=10, C=10)) == ["A", "A"]
 

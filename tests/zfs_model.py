@@ -165,6 +165,8 @@ class Pools(Streams):
     def destroy(self, name: str, *, recursive: bool = False) -> None:
         """Destroy a dataset; with its snapshots and descendants only if asked."""
         dataset = self.dataset(name)
+        if "/" not in name:
+            raise Refused(f"cannot destroy '{name}': operation does not apply to pools")
         going = [*self.below(name), dataset]
         if not recursive and (len(going) > 1 or dataset.snapshots):
             raise Refused(f"cannot destroy '{name}': filesystem has children\nuse '-r' to destroy the following")
