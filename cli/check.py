@@ -8,7 +8,7 @@ import config
 from cli.terminal import OpenWitness, load_settings, require_owner
 from handlers.local import ask, request_here
 from handlers.request import Witness
-from store import ALERTS, LEASES, REGISTRY, Busy, Shard, StoreError
+from store import ALERTS, LEASES, LIMITS, REGISTRY, Busy, Shard, StoreError
 
 KINDS = ("heartbeats", "inventories", "groups", "history", "events")
 
@@ -37,6 +37,7 @@ def _files(witness: Witness) -> Iterator[str]:
     except (Busy, StoreError) as error:
         yield str(error)
     shards: list[tuple[str, list[Shard[Any]]]] = [("registry", [REGISTRY]), ("leases", [LEASES]), ("alerts", [ALERTS])]
+    shards.append(("limits", [LIMITS]))
     for kind, found in [*shards, *((kind, list(store.shards(kind))) for kind in KINDS)]:
         counts: dict[str, int] = {}
         for shard in found:

@@ -61,10 +61,11 @@ log = logging.getLogger("zfs_sync.config")
 
 
 class RateLimits(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """How often one address may try."""
+    """How often one address may try, and one key may ask for what takes the witness long."""
 
     failed_auth: Rate = "10/minute"
     registration: Rate = "20/hour"
+    heavy: Rate = "300/minute"
 
 
 def default_data_dir() -> Path:

@@ -4,50 +4,17 @@ import hmac
 import ipaddress
 from collections.abc import Mapping
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 
 from config import Config
-from handlers.errors import Forbidden, TooMany, Unauthorized
+from handlers.errors import Forbidden, Unauthorized
+from handlers.limiting import count_attempt
 from handlers.request import ANYONE, ENROLL, METRICS, Caller, Callers, Request
 from store import REGISTRY, Store
 from store.documents import Key, Role
 from store.keys import hash_secret, key_matches, new_key, split_key
 
 CONFIGURED = "configured"  # the label of keys that the configuration sets
-
-
-class Limiter:
-    """Counts attempts per address in this process, by the `limits` package."""
-
-    def __init__(self, rule: str) -> None:
-        from limits import parse
-        from limits.storage import MemoryStorage
-        from limits.strategies import MovingWindowRateLimiter
-
-        self._rule = parse(rule)
-        self._window = MovingWindowRateLimiter(MemoryStorage())
-
-    def count(self, address: str) -> None:
-        """Count one attempt; raise TooMany, with Retry-After, past the limit."""
-        if not self._window.hit(self._rule, address):
-            reset_at = self._window.get_window_stats(self._rule, address).reset_time
-            raise TooMany(
-                "too many attempts from this address; wait and try again",
-                headers={"Retry-After": str(max(1, int(reset_at - _wall_clock())))},
-            )
-
-
-def _wall_clock() -> float:
-    import time
-
-    return time.time()
-
-
-@lru_cache(maxsize=8)
-def limiter(purpose: str, rule: str) -> Limiter:
-    """The process's one Limiter for a purpose."""
-    return Limiter(rule)
 
 
 def key_of(headers: Mapping[str, str]) -> str | None:
@@ -68,7 +35,7 @@ def caller_of(store: Store, config: Config, headers: Mapping[str, str], address:
         raise Unauthorized("an API key is needed: send it as X-API-Key", headers={"WWW-Authenticate": "Bearer"})
     key = find_key(store, text, now)
     if key is None:
-        limiter("auth", config.rate_limits.failed_auth).count(address)
+        count_attempt(store, "auth", config.rate_limits.failed_auth, address, now)
         raise Unauthorized("that API key is not known here", headers={"WWW-Authenticate": "Bearer"})
     return Caller(role=key.role, key_id=key.id, system_id=key.system_id)
 

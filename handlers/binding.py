@@ -17,6 +17,7 @@ from handlers.bodies import NoQuery
 from handlers.cors import cors_headers, is_preflight, preflight_headers
 from handlers.errors import Forbidden, Refused, error_body, refusal_of
 from handlers.events import record_refusal
+from handlers.limiting import count_attempt
 from handlers.meter import meter, watch_locks
 from handlers.request import JSON, Answer, Caller, Endpoint, Request, Witness
 from handlers.wire import (
@@ -200,6 +201,9 @@ def _answer(
             environ[CALLER] = caller.key_id
             request = replace(request, caller=caller)
             authorize(request, endpoint, path_args)
+            if endpoint.heavy:
+                rule = witness.config.rate_limits.heavy
+                count_attempt(witness.store, "heavy", rule, caller.key_id or "", request.now)
     except Refused as refused:
         record_refusal(request, refused, f"{endpoint.method} {environ.get('PATH_INFO', '')}")
         raise

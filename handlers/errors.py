@@ -80,7 +80,7 @@ class Invalid(Refused):
 
 
 class TooMany(Refused):
-    """Too many attempts from one address."""
+    """Too many attempts from one address, or with one key."""
 
     status = 429
 

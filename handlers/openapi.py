@@ -48,7 +48,7 @@ MEANINGS = {
     413: "The body is over the limit.",
     415: "The body is of a kind that is not read here.",
     422: "Understood, and wrong: `errors` names each field, line or parameter.",
-    429: "Too many attempts from this address.",
+    429: "Too many wrong keys or registrations from this address, or of this call with one key.",
     500: "The witness failed; its log says why, under X-Request-ID.",
     503: "The store cannot be used now; try again.",
     507: "The witness's disk is full.",

@@ -115,6 +115,7 @@ class Endpoint:
     headers: type[msgspec.Struct] | None = None
     body_optional: bool = False
     takes: Mapping[str, Any] = field(default_factory=dict)  # the handler reads request.raw itself: types by media type
+    heavy: bool = False  # one key may ask for it only so often
     large: bool = False  # the body may have max_inventory_bytes
     status: int = 200  # of an answer that is not a refusal
     refuses: tuple[int, ...] = ()  # beside what every endpoint of its kind may answer

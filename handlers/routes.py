@@ -91,9 +91,15 @@ ENDPOINTS = (  # method, path, handler, callers, body, query
     Endpoint("POST", "/snapshots", singles.report_snapshot, OWN, b.SnapshotBody, **MADE),
     Endpoint("POST", "/snapshots/batch", singles.report_snapshots, OWN, list[b.SnapshotBody], large=True, status=201),
     Endpoint("GET", "/snapshots", snapshots.list_snapshots, OWN_OR_VIEWER, query=b.SnapshotQuery),
-    Endpoint("GET", "/snapshots/history", snapshots.list_history, OWN_OR_VIEWER, query=b.HistoryQuery),
+    Endpoint("GET", "/snapshots/history", snapshots.list_history, OWN_OR_VIEWER, query=b.HistoryQuery, heavy=True),
     Endpoint(
-        "GET", "/snapshots/statistics", snapshots.show_statistics, OWN_OR_VIEWER, query=b.StatisticsQuery, sends=TOTAL
+        "GET",
+        "/snapshots/statistics",
+        snapshots.show_statistics,
+        OWN_OR_VIEWER,
+        query=b.StatisticsQuery,
+        heavy=True,
+        sends=TOTAL,
     ),
     Endpoint("GET", "/snapshots/<snapshot_id>", snapshots.show_snapshot, OWN_OR_VIEWER),
     Endpoint("DELETE", "/snapshots/<snapshot_id>", singles.forget_snapshot, OWN, status=204),
@@ -152,9 +158,9 @@ ENDPOINTS = (  # method, path, handler, callers, body, query
     Endpoint(
         "GET", "/sync/<group_id>/instructions", sync.show_instructions, MEMBERS_OR_VIEWER, query=b.OfSystem, **PLAN
     ),
-    Endpoint("POST", "/sync/<group_id>/check", sync.check_sync_group, MEMBERS),
+    Endpoint("POST", "/sync/<group_id>/check", sync.check_sync_group, MEMBERS, heavy=True),
     Endpoint("GET", "/sync/<group_id>/status", sync.show_status, MEMBERS_OR_VIEWER),
-    Endpoint("GET", "/sync/<group_id>/prunable", sync.show_prunable, MEMBERS_OR_VIEWER),
+    Endpoint("GET", "/sync/<group_id>/prunable", sync.show_prunable, MEMBERS_OR_VIEWER, heavy=True),
     Endpoint("GET", "/conflicts", conflicts.list_conflicts, OWN_OR_VIEWER, query=b.ConflictQuery),
     Endpoint("GET", "/conflicts/<group_id>", conflicts.show_group_conflicts, MEMBERS_OR_VIEWER, query=b.ConflictQuery),
     Endpoint(
@@ -164,6 +170,7 @@ ENDPOINTS = (  # method, path, handler, callers, body, query
         ADMIN,
         b.ResolveBody,
         b.ResolveQuery,
+        heavy=True,
         refuses=(409,),
     ),
     Endpoint("GET", "/events", events.list_events, VIEWER, query=b.EventQuery),

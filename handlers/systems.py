@@ -9,10 +9,11 @@ import msgspec
 
 from handlers import answers as a
 from handlers import sync_groups
-from handlers.auth import limiter, make_key
+from handlers.auth import make_key
 from handlers.bodies import GraceQuery, HeartbeatBody, Page, SystemBody, SystemChanges
 from handlers.errors import Conflicting, Forbidden
 from handlers.events import record
+from handlers.limiting import count_attempt
 from handlers.pages import paginated
 from handlers.request import Answer, Request
 from handlers.wire import require_match
@@ -26,7 +27,7 @@ def register_system(request: Request, body: SystemBody) -> Answer[a.RegisteredSy
     if request.caller.role != "admin":
         if config.registration == "closed":
             raise Forbidden("registration is closed; an admin can register the system")
-        limiter("registration", config.rate_limits.registration).count(request.address)
+        count_attempt(request.store, "registration", config.rate_limits.registration, request.address, request.now)
     system = System(
         id=str(uuid.uuid4()), created_at=request.now, updated_at=request.now, **msgspec.structs.asdict(body)
     )

@@ -8,6 +8,7 @@ from store.errors import AlreadyExists, Busy, NotFound, StoreError, StoreFull
 from store.shards import (
     ALERTS,
     LEASES,
+    LIMITS,
     REGISTRY,
     Shard,
     View,
@@ -23,6 +24,7 @@ from store.tables import Table
 __all__ = [
     "ALERTS",
     "LEASES",
+    "LIMITS",
     "REGISTRY",
     "AlreadyExists",
     "Busy",

@@ -290,6 +290,16 @@ class Tick(Struct, kw_only=True, frozen=True):
     tidied_on: str | None = None  # the day when old events and history were last dropped
 
 
+class Attempts(Struct, frozen=True):
+    """How often somebody tried something of which there may be too much, in this period and in the one before."""
+
+    id: str  # "<what> <address or key's id>"
+    started_at: datetime
+    ends_at: datetime  # from then on it does not count
+    count: int
+    earlier: int
+
+
 class Event(Struct, kw_only=True, frozen=True):
     """Who did what, from where, when."""
 

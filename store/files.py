@@ -1,6 +1,6 @@
 """Shards as files in a folder: read without a lock, replaced whole, never half of either.
 
-    registry.json  leases.json  heartbeats/<id>.json  inventories/<id>.json  groups/<id>.json
+    registry.json  leases.json  alerts.json  limits.json  heartbeats/<id>.json  inventories/<id>.json  groups/<id>.json
     history/<id>/<day>.json  events/<segment>.json  secret_key  locks/
 
 A reader opens the old file or the new one, and reads on in the one it opened. A writer writes a temporary file

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Generic, TypeVar, get_args
 from store.codec import NEVER_WRITTEN, Meta, next_meta
 from store.documents import (
     Alert,
+    Attempts,
     Credit,
     DatasetDoc,
     Decision,
@@ -50,12 +51,13 @@ NOUNS: dict[type, str] = {
     Alert: "alert",
     Message: "message",
     Tick: "tick",
+    Attempts: "count of attempts",
     Event: "event",
 }
 
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 _NAME = re.compile(
-    rf"registry|leases|alerts|(heartbeats|inventories|groups|events)/{_ID.pattern}|history/{_ID.pattern}/{_ID.pattern}"
+    rf"registry|leases|alerts|limits|(heartbeats|inventories|groups|events)/{_ID.pattern}|history/{_ID.pattern}/{_ID.pattern}"
 )
 
 
@@ -173,6 +175,12 @@ class Alerts(View):
     ticks: Table[Tick]
 
 
+class Limits(View):
+    """How often callers tried what is limited."""
+
+    attempts: Table[Attempts]
+
+
 class Events(View):
     """A piece of the audit trail."""
 
@@ -188,6 +196,7 @@ KINDS: dict[str, type[View]] = {
     "groups": GroupRecords,
     "history": History,
     "alerts": Alerts,
+    "limits": Limits,
     "events": Events,
 }
 
@@ -235,6 +244,7 @@ def shard_named(name: str) -> Shard[View]:
 REGISTRY = Shard("registry", Registry)
 LEASES = Shard("leases", Leases)
 ALERTS = Shard("alerts", Alerts)
+LIMITS = Shard("limits", Limits)
 
 
 def heartbeat_of(system_id: str) -> Shard[Heartbeats]:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 import config
-from handlers.auth import limiter
 from handlers.request import Witness
 from tests import doorways
 from tests.postgres_server import Server, server
@@ -108,7 +107,6 @@ def make_witness(tmp_path: Path, place: Place) -> Iterator[Any]:
         opened.append(weakref.ref(witness.store))
         return witness
 
-    limiter.cache_clear()  # each test counts its own failures
     yield make
     for reference in opened:
         store = reference()

@@ -290,7 +290,7 @@ STRANGER = "'nsa' is not among the group's systems"
         ),
         (
             "rate_limits:\n  login: 1/day",
-            f"{FILE}:2: rate_limits.login: unknown key; there are failed_auth, registration",
+            f"{FILE}:2: rate_limits.login: unknown key; there are failed_auth, heavy, registration",
         ),
         ("port: 1\ntls_cert: a.pem", f"{FILE}:2: tls_cert: tls_cert and tls_key go together"),
         ("port: 1\ntls_key: a.pem", f"{FILE}:2: tls_key: tls_cert and tls_key go together"),

@@ -6,13 +6,14 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from handlers import keys
-from handlers.auth import find_key, limiter
+from handlers.auth import find_key
 from handlers.bodies import EventQuery, Offset, Uuid
 from handlers.dashboard import sessions
 from handlers.dashboard.matrix import pages
 from handlers.dashboard.rendering import Elsewhere, Page, Visit
 from handlers.errors import Conflicting, Forbidden, Invalid, TooMany, Unauthorized
 from handlers.events import list_events, record, record_refusal
+from handlers.limiting import count_attempt
 from handlers.request import Caller
 from handlers.sync_groups import visible_groups
 from store import REGISTRY
@@ -93,7 +94,8 @@ def sign_in(visit: Visit, form: SignInForm) -> Page | Elsewhere:
         wrong = Unauthorized("that API key is not known here")
         record_refusal(request, wrong, "POST /dashboard/sign-in")
         try:
-            limiter("auth", request.config.rate_limits.failed_auth).count(request.address)
+            rule = request.config.rate_limits.failed_auth
+            count_attempt(request.store, "auth", rule, request.address, request.now)
         except TooMany as refused:
             return _asked_again(form, refused.detail, refused)
         return _asked_again(form, "That key is not known here, or it is past its end.", wrong)
