@@ -29,6 +29,7 @@ def mirrored(picture: str, *guids: str, work: Work | None = None, **fields: Any)
         ("A: 3 4 B: 1 2 3 4 C: 1 3 4", "12", "B delete 1 2, C delete 1"),
         ("A: 2 3 4 B: 1 2 3", "1", "B 3-4, B delete 1"),
         ("A: 2 3 B: 1 2 3", "", "nothing"),  # it never was on the hub
+        ("A: 2 3 B: 1 2 3 C: 1 2 3", "", "nothing"),  # nor that another has a copy makes it the hub's to destroy
         ("A: 1 2 3 B: 1 2 3", "1", "nothing"),  # it is there again
         ("A: 2 3 B: ~1 2 3", "1", "nothing"),  # known by name only
         ("A: 2 3 B: x 2 3", "1", "nothing"),  # the replica's own
