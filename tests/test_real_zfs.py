@@ -1,6 +1,8 @@
 """The whole on real pools: witness, agents, ssh, zfs. After each, guids and contents are equal on all ends."""
 
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -343,7 +345,7 @@ def test_a_target_that_is_full_goes_on_when_there_is_room(site: RealSite) -> Non
 
 
 def test_an_agent_that_is_killed_leaves_nothing_in_the_way(site: RealSite) -> None:
-    """Its zfs send and receive go on without it; the next runs find what they brought, or the rest of it."""
+    """With all that it started here, as by a crash; the next runs find what arrived, or send the rest of it."""
     with site.place("nas", "backup", hub="nas") as here:
         nas, backup = here.machines["nas"], here.machines["backup"]
         here.fill("media", "one")
@@ -354,7 +356,8 @@ def test_an_agent_that_is_killed_leaves_nothing_in_the_way(site: RealSite) -> No
         before = backup.allocated()
         running = nas.begin("run")
         wait_until(lambda: backup.allocated() > before + 1_000_000)
-        running.kill()
+        os.killpg(running.pid, signal.SIGKILL)
+        running.communicate(timeout=300)
         nas.configure(rate_limit=2**40)
         for _ in range(20):
             nas.agent("run", status=None)
