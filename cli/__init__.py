@@ -16,7 +16,7 @@ from config import ConfigError
 from handlers.errors import Refused
 from store import AlreadyExists, Busy, NotFound, StoreError
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 
 
 def main(arguments: Sequence[str], open_witness: OpenWitness) -> int:

@@ -121,6 +121,7 @@ class Host:
 
     def __init__(self, lab: Lab, name: str) -> None:
         self.lab, self.name = lab, name
+        self.script = AGENT
         self.folder = lab.hosts_folder / name
         self.folder.mkdir()
         self.pools_start = int(time.time()) - 30 * 24 * 3600
@@ -169,7 +170,7 @@ class Host:
             "FAKE_HOSTS": str(self.lab.hosts_folder),
         }
         done = subprocess.run(
-            ["sh", AGENT, "--config", self.conf, command],
+            ["sh", self.script, "--config", self.conf, command],
             env=environ,
             capture_output=True,
             text=True,
