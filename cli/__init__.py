@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli import admin, backups, check, copying, deciding, demo, serve, telling, trail, views
+from cli import admin, backups, check, copying, deciding, demo, serve, telling, tls, trail, views
 from cli.terminal import OpenWitness, Refusal
 from config import ConfigError
 from handlers.errors import Refused
@@ -62,6 +62,11 @@ def _parser() -> argparse.ArgumentParser:
     checking.set_defaults(run=check.check)
     _add_backups(commands, shared)
     _add_telling(commands, shared, as_json)
+    making = commands.add_parser("tls", parents=[shared], help="make a certificate, and say how to serve and trust it")
+    making.add_argument(
+        "names", nargs="*", metavar="NAME", help="names and addresses of the witness, beside this host's"
+    )
+    making.set_defaults(run=tls.make_certificate)
     completion = commands.add_parser("completion", help="print what lets a shell complete commands and options")
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
     completion.set_defaults(run=_complete)

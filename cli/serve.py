@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,8 @@ from handlers.meter import FOLDER as COUNTS
 from handlers.request import Witness
 from handlers.routes import make_app
 from handlers.tick import Ticker
+
+TLS_1_2_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
 def serve(options: argparse.Namespace, open_witness: OpenWitness) -> int:
@@ -186,8 +189,16 @@ def _gunicorn_options(settings: config.Config, descriptor: int) -> dict[str, Any
     if Path("/dev/shm").is_dir():  # noqa: S108  # gunicorn's heartbeat file: a disk would make it block
         options["worker_tmp_dir"] = "/dev/shm"  # noqa: S108
     if settings.tls_cert:
-        options |= {"certfile": str(settings.tls_cert), "keyfile": str(settings.tls_key)}
+        options |= {"certfile": str(settings.tls_cert), "keyfile": str(settings.tls_key), "ssl_context": tls_context}
     return options
+
+
+def tls_context(server_config: Any, make_default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    """TLS 1.2 or later; of 1.2, only ciphers with forward secrecy that authenticate what they encrypt (RFC 9325)."""
+    context = make_default()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(TLS_1_2_CIPHERS)
+    return context
 
 
 def _leave_ctrl_c_to_the_master() -> None:

@@ -25,7 +25,7 @@ from tests.lab import CHECKOUT
 from zfs_sync import open_witness
 
 PROGRAM = (sys.executable, str(CHECKOUT / "zfs_sync.py"))
-ADDRESS = re.compile(r"(http://127\.0\.0\.1:\d+)/api/v1")
+ADDRESS = re.compile(r"(https?://127\.0\.0\.1:\d+)/api/v1")
 KEY = re.compile(r"(\w+) key +(\S+)")
 
 

@@ -16,6 +16,7 @@ from tinydb import TinyDB, where
 
 from store import (
     LEASES,
+    LIMITS,
     REGISTRY,
     Shard,
     Store,
@@ -29,6 +30,7 @@ from store import (
     inventory_of,
 )
 from store.documents import (
+    Attempts,
     BookmarkRow,
     Credit,
     Decision,
@@ -41,6 +43,7 @@ from store.documents import (
     PlanStamp,
     Report,
     Summary,
+    Total,
 )
 from tests.store_samples import NOON, dataset, event, heartbeat, row, state, system
 
@@ -53,6 +56,7 @@ EVERY_SHARD: tuple[Shard[View], ...] = (
     group_records("g"),
     history_of("nas", "2026-11-22"),
     events_of("2026-11-22-0001"),
+    LIMITS,
 )
 
 
@@ -107,6 +111,7 @@ def put_work(leases: Any) -> None:
             retry_at=NOON,
         )
     )
+    leases.totals.put(Total(id="g b", group_id="g", target_system_id="b"))
 
 
 def put_one_of_each(store: Store) -> None:
@@ -149,6 +154,7 @@ def put_one_of_each(store: Store) -> None:
         tx[group_records("g")].stamps.put(PlanStamp(id="nas", digest="00", changed_at=NOON))
         tx[EVERY_SHARD[5]].tables["gone"].put(GoneRow(id="1", dataset="tank", at=NOON, rows=[row("tank@1", 1)]))
         tx[EVERY_SHARD[6]].tables["events"].put(event("1"))
+        tx[LIMITS].attempts.put(Attempts("auth 192.0.2.1", NOON, NOON, 1, 0))
 
 
 def contents(store: Store) -> dict[str, list[object]]:

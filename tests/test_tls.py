@@ -1,0 +1,117 @@
+"""TLS: the certificate that `tls` makes, and what the witness speaks with it, to curl and to an agent."""
+
+import json
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.agent_world import make_host
+from tests.test_serve import KEY, PROGRAM, Server, serving
+
+WRONG_PIN = "sha256//" + "A" * 43 + "="
+
+
+def made(folder: Path, *names: str, status: int = 0) -> str:
+    """What `tls` prints on stdout; its complaint if it fails."""
+    done = subprocess.run([*PROGRAM, "tls", *names], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    return done.stderr if status else done.stdout
+
+
+def field(said: str, name: str) -> str:
+    found = re.search(rf"^{name} ?[=:] ?(.*)$", said, re.MULTILINE)
+    assert found, said
+    return found[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made_folder = tmp_path_factory.mktemp("tls")
+    (made_folder / "zfs_sync.yaml").write_text("port: 0\nworkers: 1\n")
+    return made_folder
+
+
+@pytest.fixture(scope="module")
+def said(folder: Path) -> str:
+    return made(folder, "witness.lan", "192.0.2.7")
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path, said: str) -> Iterator[Server]:
+    (folder / "zfs_sync.yaml").write_text(f"port: 0\nworkers: 1\ntls_cert: {field(said, 'tls_cert')}\n")
+    environ = {"ZFS_SYNC_TLS_KEY": field(said, "tls_key")}
+    with serving(folder, workers=1, **environ) as started:
+        yield started
+
+
+def curl(server: Server, *options: str) -> subprocess.CompletedProcess[str]:
+    argv = ["curl", "-q", "-sS", "--max-time", "20", *options, f"{server.address}/health/live"]
+    return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+
+def test_the_key_is_its_owners_alone_and_the_certificate_names_the_witness(folder: Path, said: str) -> None:
+    assert Path(field(said, "tls_key")).stat().st_mode & 0o777 == 0o600
+    show = ["openssl", "x509", "-noout", "-ext", "subjectAltName", "-in", field(said, "tls_cert")]
+    names = subprocess.run(show, capture_output=True, text=True, check=True).stdout
+    for name in ("DNS:witness.lan", "IP Address:192.0.2.7", "DNS:localhost", "IP Address:127.0.0.1"):
+        assert name in names
+
+
+def test_a_renewed_certificate_keeps_the_pin(tmp_path: Path) -> None:
+    first = made(tmp_path, "a.lan")
+    before = Path(field(first, "tls_cert")).read_bytes()
+    assert field(made(tmp_path, "b.lan"), "pinned_key") == field(first, "pinned_key")
+    assert Path(field(first, "tls_cert")).read_bytes() != before
+
+
+def test_what_cannot_be_used_is_said_in_a_line(tmp_path: Path) -> None:
+    assert "expected names and addresses" in made(tmp_path, "ä.lan", status=1)
+    (tmp_path / "tls-key.pem").write_text("no key")
+    assert "this key cannot be read" in made(tmp_path, status=1)
+
+
+def test_curl_trusts_it_as_it_was_printed(server: Server, said: str) -> None:
+    options = shlex.split(said.splitlines()[-1])
+    assert options[2] == "--pinnedpubkey"
+    done = curl(server, *options)
+    assert done.stdout.startswith('{"status"'), done.stderr
+    assert curl(server, *options[:3], WRONG_PIN).returncode == 90  # CURLE_SSL_PINNEDPUBKEYNOTMATCH
+    assert curl(server).returncode == 60  # it vouches for itself only
+
+
+@pytest.mark.parametrize(
+    ("options", "spoken"),
+    [
+        (("--tlsv1.3",), True),
+        (("--tlsv1.2", "--tls-max", "1.2"), True),
+        (("--tls-max", "1.1", "--ciphers", "ALL:@SECLEVEL=0"), False),
+        (("--tls-max", "1.2", "--ciphers", "AES128-GCM-SHA256"), False),  # no forward secrecy
+        (("--tls-max", "1.2", "--ciphers", "ECDHE-ECDSA-AES128-SHA256"), False),  # CBC
+    ],
+)
+def test_versions_and_ciphers(server: Server, options: tuple[str, ...], spoken: bool) -> None:
+    done = curl(server, "--insecure", *options)
+    assert (done.returncode == 0) is spoken, done.stderr
+
+
+def test_an_agent_trusts_the_pinned_witness_and_no_other(server: Server, said: str, tmp_path: Path) -> None:
+    keys = dict(KEY.findall(server.said))
+    trust = {"ca_file": field(said, "tls_cert"), "enroll_key": keys["enroll"]}
+    good = make_host("nas", tmp_path, server.address, pinned_key=field(said, "pinned_key"), **trust)
+    assert good.agent("register").returncode == 0
+    other = make_host("other", tmp_path, server.address, pinned_key=WRONG_PIN, **trust)
+    refused = other.agent("register")
+    assert refused.returncode != 0
+    assert keys["enroll"] not in refused.stderr
+    assert [system["hostname"] for system in registered(server, keys["admin"], said)] == ["nas"]
+
+
+def registered(server: Server, key: str, said: str) -> list[dict[str, str]]:
+    argv = ["curl", "-q", "-sS", "--cacert", field(said, "tls_cert"), "-H", f"X-API-Key: {key}"]
+    done = subprocess.run([*argv, f"{server.address}/api/v1/systems"], capture_output=True, text=True, check=True)
+    listed: list[dict[str, str]] = json.loads(done.stdout)
+    return listed
