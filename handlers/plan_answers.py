@@ -212,7 +212,7 @@ class State(TypedDict):
 
 
 class PrunableSnapshot(TypedDict):
-    """A snapshot, and why it may go or must be kept."""
+    """A snapshot or bookmark, and why it may go or must be kept."""
 
     dataset: Dataset
     name: SnapshotName
@@ -227,6 +227,8 @@ class PrunableSystem(TypedDict):
     system_id: Uuid
     prunable: list[PrunableSnapshot]
     keep: list[PrunableSnapshot]
+    prunable_bookmarks: list[PrunableSnapshot]
+    keep_bookmarks: list[PrunableSnapshot]
 
 
 class Prunable(TypedDict):

@@ -17,7 +17,7 @@ from handlers.sync_groups import NAMESPACE, SyncGroup, get_group, visible_groups
 from handlers.values import from_unix, identity
 from planner.model import Cell, CellStatus, Member, Snapshot, Verdict
 from planner.paths import dataset_of
-from planner.prune import prunable
+from planner.prune import prunable, prunable_bookmarks
 from store import REGISTRY, NotFound, group_records
 from store.documents import SyncState
 
@@ -253,20 +253,30 @@ def _snapshots_of(member: Member, dataset: str) -> list[Snapshot]:
 
 
 def show_prunable(request: Request, group_id: str) -> a.Prunable:
-    """Show, per system, which snapshots no peer needs any more, and which must be kept and for whom."""
+    """Show, per system, which snapshots and bookmarks no peer needs any more, and which must be kept and for whom."""
     group = get_group(request, group_id)
     context = group_plan(request, group)
     members = list(context.members.values())
     work = work_of(request, group)
-    verdicts = prunable(context.policy, members, work, context.plan, request.now.timestamp())
+    facts = (context.policy, members, work, context.plan, request.now.timestamp())
     systems: dict[str, a.PrunableSystem] = {
-        each.system_id: {"system_id": each.system_id, "prunable": [], "keep": []}
+        each.system_id: {
+            "system_id": each.system_id,
+            "prunable": [],
+            "keep": [],
+            "prunable_bookmarks": [],
+            "keep_bookmarks": [],
+        }
         for each in group.members
         if each.registered
     }
-    for verdict in verdicts:
+    for verdict in prunable(*facts):
         if verdict.system_id in systems:
             systems[verdict.system_id]["keep" if verdict.needed else "prunable"].append(_verdict_json(verdict))
+    for verdict in prunable_bookmarks(*facts):
+        if verdict.system_id in systems:
+            lists = systems[verdict.system_id]
+            lists["keep_bookmarks" if verdict.needed else "prunable_bookmarks"].append(_verdict_json(verdict))
     return {"sync_group_id": group.id, "systems": list(systems.values())}
 
 

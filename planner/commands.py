@@ -49,8 +49,9 @@ def script_block(step: Step, policy: Policy, members: Mapping[str, Member]) -> s
     A destructive step is a comment that says what was left out and why. ssh never reads the script's own rest.
     """
     title = f"# {step.type} {_one_line(step.target_dataset)}: {_one_line(step.reason)}\n"
-    if step.destructive or step.type in ("delete", "rollback"):
-        return f"{title}# left out: this step destroys snapshots, and only an agent runs it, which compares each guid\n"
+    if step.destructive or step.type in ("delete", "rollback", "release"):
+        what = "a bookmark" if step.type == "release" else "snapshots"
+        return f"{title}# left out: this step destroys {what}, and only an agent runs it, which compares each guid\n"
     commands = commands_of(step, policy, members)
     after = _checks_after(step, members)
     run = " &&\n        ".join([shell_line(commands), *after])
@@ -135,7 +136,8 @@ def _change(step: Step, members: Mapping[str, Member]) -> Argv:
         case "bookmark":
             return ("zfs", "bookmark", f"{target}@{_end(step).name}", _new_name(step))
         case "release":
-            return ("zfs", "release", _new_name(step), f"{target}@{_end(step).name}")
+            assert "#" in _new_name(step), "nothing but a bookmark is released"
+            return ("zfs", "destroy", _new_name(step))
         case "abort_receive":
             return ("zfs", "receive", "-A", target)
         case "create_parent":

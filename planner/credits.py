@@ -51,6 +51,10 @@ def _carry_out(replicas: Replicas, credit: Credit, known: dict[str, Member]) -> 
             mark = _bookmark(step.new_name.partition("#")[2], step.end)
             held = replicas[name]
             replicas[name] = replace(held, bookmarks=(*(b for b in held.bookmarks if b.name != mark.name), mark))
+        case "release" if name in replicas:
+            held = replicas[name]
+            left = tuple(mark for mark in held.bookmarks if f"{name}#{mark.name}" != step.new_name)
+            replicas[name] = replace(held, bookmarks=left)
 
 
 def _received(replicas: Replicas, credit: Credit, known: dict[str, Member]) -> Replica:

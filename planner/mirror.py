@@ -6,9 +6,10 @@ from planner.admission import Admitted, admitted, failure_of
 from planner.cells import is_late
 from planner.histories import is_certain
 from planner.leaders import Course
-from planner.model import Plan, Skip, Snapshot, Step
-from planner.names import name_problem
-from planner.prune import prunable
+from planner.model import Plan, Skip, Snapshot, Step, Verdict
+from planner.names import name_problem, own_bookmark
+from planner.paths import path_of
+from planner.prune import is_own, prunable, prunable_bookmarks
 from planner.sites import Scene
 from planner.steps import action_id
 from planner.strands import Strand
@@ -20,7 +21,7 @@ def mirrors(scene: Scene) -> bool:
     return scene.policy.directional and scene.policy.delete == "mirror" and scene.policy.enabled
 
 
-def bookmarks(scene: Scene, strands: Iterable[Strand]) -> tuple[Step, ...]:
+def bookmarks(scene: Scene, strands: Iterable[Strand]) -> Admitted:
     """A bookmark on the hub for each base that it may destroy before the replica has got something newer.
 
     That is the newest common snapshot of a replica that is late or can't be brought up to date now, or one that is
@@ -35,7 +36,7 @@ def bookmarks(scene: Scene, strands: Iterable[Strand]) -> tuple[Step, ...]:
             base = outcome.common.at_source if outcome.common else None
             if isinstance(base, Snapshot) and base.guid not in course.lead.marks and _at_risk(scene, course, outcome):
                 steps.setdefault(f"{strand.path}@{base.guid}", _bookmark(scene, course, base))
-    return tuple(steps.values())
+    return admitted(scene, steps.values(), _unmarkable)
 
 
 def _at_risk(scene: Scene, course: Course, outcome: Outcome) -> bool:
@@ -46,12 +47,7 @@ def _at_risk(scene: Scene, course: Course, outcome: Outcome) -> bool:
 
 
 def _bookmark(scene: Scene, course: Course, base: Snapshot) -> Step:
-    """Named like its snapshot, or with the guid added where that name is taken."""
     dataset, hub = course.lead.replica.dataset, course.leader
-    taken = {mark.name for mark in course.lead.replica.bookmarks}
-    name = base.name if base.name not in taken else f"{base.name}-{base.guid}"
-    if name_problem(f"{dataset}#{name}") is not None:
-        name = base.guid
     return Step(
         action_id(scene.policy.group_id, course.path, hub.id, "bookmark", None, base.guid),
         "bookmark",
@@ -61,9 +57,52 @@ def _bookmark(scene: Scene, course: Course, base: Snapshot) -> Step:
         target_dataset=dataset,
         reason=f"the next increment of {dataset} starts at {base.name}: a bookmark keeps that possible if it goes",
         end=base,
-        new_name=f"{dataset}#{name}",
+        new_name=f"{dataset}#{own_bookmark(base.guid)}",
         expected_guids=(base.guid,),
     )
+
+
+def _unmarkable(scene: Scene, step: Step) -> str | None:
+    """Why a bookmark can't be made now."""
+    problem = name_problem(step.new_name or "")
+    return f"no bookmark can keep what {step.target_dataset} shares: {problem}" if problem else failure_of(scene, step)
+
+
+def releases(scene: Scene, plan: Plan) -> Admitted:
+    """The bookmarks that earlier plans had made and that no member needs any more, a step for each."""
+    held = (history.replica for site in scene.sites for history in site.histories.values())
+    if not any(is_own(mark) for replica in held for mark in replica.bookmarks):
+        return (), ()
+    verdicts = prunable_bookmarks(scene.policy, list(scene.members.values()), scene.uncredited, plan, scene.now)
+    free = [verdict for verdict in verdicts if not verdict.needed and is_own(verdict.snapshot)]
+    return admitted(scene, [_release(scene, verdict) for verdict in free], _unreleasable)
+
+
+def _release(scene: Scene, verdict: Verdict) -> Step:
+    member, dataset, guid = scene.members[verdict.system_id], verdict.dataset, verdict.snapshot.guid
+    path = path_of(member, dataset) or ""
+    return Step(
+        action_id(scene.policy.group_id, path, verdict.system_id, "release", None, guid),
+        "release",
+        path,
+        executor=verdict.system_id,
+        target=verdict.system_id,
+        target_dataset=dataset,
+        reason=f"{dataset}#{verdict.snapshot.name} on {member.hostname} kept a base, from which no transfer starts now",
+        new_name=f"{dataset}#{verdict.snapshot.name}",
+        expected_guids=(guid,),
+    )
+
+
+def _unreleasable(scene: Scene, step: Step) -> str | None:
+    """Why a bookmark may not go now."""
+    site = scene.site(step.target)
+    assert site is not None, "verdicts are on members"
+    if scene.is_held_up(step):
+        return f"{step.new_name} stays while another step is changing {step.target_dataset}"
+    if scene.is_paused(step.path):
+        return f"{step.target_dataset} is paused in this group"
+    return site.barred(step.path) or failure_of(scene, step)
 
 
 def deletions(scene: Scene, strands: Iterable[Strand], plan: Plan) -> Admitted:

@@ -17,7 +17,7 @@ StepType = Literal[
     "abort_receive",
     "create_parent",
     "bookmark",
-    "release",
+    "release",  # a bookmark that an earlier plan had made goes
     "rename",
     "promote",
     "rollback",
@@ -251,8 +251,8 @@ class Step:
     embedded: bool = False  # -e is allowed
     origin: str | None = None  # receive as a clone of this "dataset@snapshot" on the target
     resume_token: str | None = None
-    new_name: str | None = None  # rename: the name the dataset gets; bookmark: "dataset#name"
-    # the stated guids, and nothing else, may be removed: delete, rollback; for the other steps that change
+    new_name: str | None = None  # rename: the name the dataset gets; bookmark, release: "dataset#name"
+    # the stated guids, and nothing else, may be removed: delete, rollback, release; for the other steps that change
     # a dataset, what its history must still be
     expected_guids: tuple[str, ...] = ()
     expected_written: int | None = None  # the `written` it was judged by
@@ -350,11 +350,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether one snapshot on one system may go."""
+    """Whether one snapshot, or bookmark, on one system may go."""
 
     system_id: str
     dataset: str
-    snapshot: Snapshot
+    snapshot: Snapshot | Bookmark
     needed: bool
     reason: str
     needed_by: tuple[str, ...] = ()  # system_ids

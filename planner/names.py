@@ -9,6 +9,7 @@ import re
 
 LONGEST_NAME = 255  # bytes, with "@snap"
 DEEPEST_NAME = 49  # slashes
+OWN_BOOKMARK = "zfs-sync-"  # what bookmarks made by a plan start with; the guid follows
 
 _POOL = r"(?!(?:mirror|spare|log|raidz[^/@#]*|draid[^/@#]*)(?:[/@#]|\Z))[A-Za-z][A-Za-z0-9_.: -]*"
 _COMPONENT = r"(?!\.{1,2}(?:[/@#]|\Z))[A-Za-z0-9_.: %-]+"
@@ -48,6 +49,11 @@ def new_name_problem(full_name: str) -> str | None:
     if "%" in full_name:
         return f"{full_name!a} holds %, which only zfs itself may use"
     return name_problem(full_name)
+
+
+def own_bookmark(guid: str) -> str:
+    """The name of the bookmark that a plan makes of a snapshot. Nobody else's says its own guid so."""
+    return f"{OWN_BOOKMARK}{guid}"
 
 
 def _fits(full_name: str) -> bool:

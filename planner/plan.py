@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from planner.admission import admitted
+from planner.admission import Admitted
 from planner.cells import cell_of
 from planner.conflicts import conflicts_of
 from planner.decisions import Errand, decide, errands_of, hold, with_options
-from planner.mirror import bookmarks, deletions, mirrors
+from planner.mirror import bookmarks, deletions, mirrors, releases
 from planner.model import Conflict, Decision, Member, Plan, Policy, Skip, Work
 from planner.order import in_order, numbered
 from planner.sites import Scene, Site, scene_of
@@ -61,9 +61,13 @@ def _plan(scene: Scene, survey: _Survey, decided: tuple[Decision, ...]) -> Plan:
 
 def _mirrored(scene: Scene, strands: tuple[Strand, ...], plan: Plan) -> Plan:
     """The plan with bookmarks for bases that are at risk, and at its end what the hub's deletions bring with them."""
-    marks, unmarked = admitted(scene, bookmarks(scene, strands))
-    plan = replace(plan, steps=numbered([*plan.steps, *marks]), skips=plan.skips + unmarked)
-    steps, skips = deletions(scene, strands, plan)
+    plan = _joined(plan, bookmarks(scene, strands))
+    plan = _joined(plan, deletions(scene, strands, plan))
+    return _joined(plan, releases(scene, plan))
+
+
+def _joined(plan: Plan, more: Admitted) -> Plan:
+    steps, skips = more
     return replace(plan, steps=numbered([*plan.steps, *steps]), skips=plan.skips + skips)
 
 

@@ -1,10 +1,11 @@
-"""Which snapshots may go, as far as the other members are concerned, and which must stay and for whom.
+"""Which snapshots and bookmarks may go, as far as the other members are concerned, and which must stay and for whom.
 
 A snapshot is needed when it is the newest one that any two members share, when a transfer that is planned,
 running or broken off starts or ends with it, when it has holds or clones, and when it is the last copy of
 anything the group wants. Of several copies that nothing else keeps, one member is named to keep its own, so that
 hosts that prune in the same minute don't drop them all. Members that are away count with what they last reported.
 What is not known is needed, and what is known by its name only is never judged by it.
+A bookmark is needed when it is of such a base, or while any member has never said what it has.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,8 +13,9 @@ from dataclasses import dataclass, field
 
 from planner.credits import apply_credits
 from planner.globs import selects
-from planner.histories import History, history, is_certain
-from planner.model import Member, Plan, Policy, Snapshot, Step, Verdict, Work
+from planner.histories import History, Mark, history, is_certain
+from planner.model import Bookmark, Member, Plan, Policy, Snapshot, Step, Verdict, Work
+from planner.names import own_bookmark
 from planner.paths import is_internal, is_set_aside, path_of
 from planner.resume import decode_resume_token
 
@@ -62,6 +64,7 @@ class _Case:
     stop: _Need | None  # why nothing of it may go
     pruned: frozenset[str]  # guids that the hub once had and has no more
     clones: Mapping[tuple[str, str], str]  # by system and the snapshot's full name
+    unheard: Sequence[Member]  # members that have never said what they have
     selected: dict[str, bool]  # whether the group chooses snapshots of a name, as far as asked
 
     def wants(self, snapshot: Snapshot) -> bool:
@@ -76,6 +79,28 @@ def prunable(policy: Policy, members: Sequence[Member], work: Work, plan: Plan, 
 
     `plan` is the group's plan for the same members and work.
     """
+    return tuple(
+        _verdict(snapshot, copy, case)
+        for copy, case in _cases(policy, members, work, plan, now)
+        for snapshot in copy.history.snapshots
+    )
+
+
+def prunable_bookmarks(
+    policy: Policy, members: Sequence[Member], work: Work, plan: Plan, now: float
+) -> tuple[Verdict, ...]:
+    """The same of every bookmark, whoever made it."""
+    return tuple(
+        _bookmark_verdict(mark, copy, case)
+        for copy, case in _cases(policy, members, work, plan, now)
+        for mark in copy.history.replica.bookmarks
+    )
+
+
+def _cases(
+    policy: Policy, members: Sequence[Member], work: Work, plan: Plan, now: float
+) -> Iterator[tuple[_Copy, _Case]]:
+    """Every copy in a pool that is there, with what it is judged by; systems as configured, then by dataset."""
     places = {system: place for place, system in enumerate(policy.order)}
     ordered = sorted(apply_credits(members, work), key=lambda m: (places.get(m.system_id, len(places)), m.system_id))
     steps: dict[str, list[Step]] = {}
@@ -88,18 +113,16 @@ def prunable(policy: Policy, members: Sequence[Member], work: Work, plan: Plan, 
     hosts = {member.system_id: member.hostname for member in ordered}
     clones = _clones(ordered)
     stops = _unaccepted(ordered, work)
-    judged: dict[tuple[str, str], tuple[Verdict, ...]] = {}
+    unheard = [member for member in ordered if member.reported_at is None]
+    found: dict[tuple[str, str], tuple[_Copy, _Case]] = {}
     selected: dict[str, bool] = {}
     for path, copies in _copies_by_path(policy, ordered, now).items():
         needs = _needs(path, copies, work, steps.get(path, ()), hosts)
         stop = stops.get(path) or _unreadable(copies)
-        case = _Case(policy, copies, needs, stop, _pruned_on_the_hub(policy, copies, gone), clones, selected)
-        for copy in copies:
-            if copy.imported:
-                verdicts = tuple(_verdict(snapshot, copy, case) for snapshot in copy.history.snapshots)
-                judged[copy.system, copy.history.replica.dataset] = verdicts
-    keys = [(member.system_id, dataset) for member in ordered for dataset in sorted(member.replicas)]
-    return tuple(verdict for key in keys for verdict in judged.get(key, ()))
+        case = _Case(policy, copies, needs, stop, _pruned_on_the_hub(policy, copies, gone), clones, unheard, selected)
+        found.update({(copy.system, copy.history.replica.dataset): (copy, case) for copy in copies if copy.imported})
+    keys = ((member.system_id, dataset) for member in ordered for dataset in sorted(member.replicas))
+    return iter([found[key] for key in keys if key in found])
 
 
 def _copies_by_path(policy: Policy, members: Iterable[Member], now: float) -> dict[str, list[_Copy]]:
@@ -236,6 +259,26 @@ def _verdict(snapshot: Snapshot, copy: _Copy, case: _Case) -> Verdict:
         reason="; ".join(dict.fromkeys(need.reason for need in needs)) or _why_it_may_go(keeper),
         needed_by=tuple(c.system for c in case.copies if c.system in by),
     )
+
+
+def _bookmark_verdict(mark: Bookmark, copy: _Copy, case: _Case) -> Verdict:
+    needs = [case.stop] if case.stop is not None else []
+    needs += case.needs.of(copy.system, mark.guid)
+    needs += [_Need(f"what {member.hostname} has is not known yet", member.system_id) for member in case.unheard]
+    by = [need.by for need in needs]
+    return Verdict(
+        system_id=copy.system,
+        dataset=copy.history.replica.dataset,
+        snapshot=mark,
+        needed=bool(needs),
+        reason="; ".join(dict.fromkeys(need.reason for need in needs)) or "no transfer starts from it",
+        needed_by=tuple(dict.fromkeys(system for system in by if system is not None)),
+    )
+
+
+def is_own(mark: Mark) -> bool:
+    """Whether it is a bookmark that a plan had made."""
+    return isinstance(mark, Bookmark) and bool(mark.guid) and mark.name == own_bookmark(mark.guid)
 
 
 def _firm_needs(snapshot: Snapshot, copy: _Copy, case: _Case) -> list[_Need]:

@@ -127,8 +127,8 @@ def draw_step(step: Step, usual: str) -> str:
             what = f"rest of {step.end.guid if step.end else ''}"
         case "delete":
             what = f"delete {' '.join(step.expected_guids)}"
-        case "bookmark":
-            what = f"bookmark {step.new_name}"
+        case "bookmark" | "release":
+            what = f"{step.type} {step.new_name}"
         case _:
             what = step.type
     return f"{step.target} {what}{via}"

@@ -6,7 +6,7 @@ from typing import Any
 
 from planner import plan_group
 from planner.model import Decision, Failure, Gone, Guard, Member, Option, Plan, Policy, Replica, Work
-from planner.prune import prunable
+from planner.prune import prunable, prunable_bookmarks
 from planner.resolutions import STRATEGIES, choose
 from tests.pictures import NOW, history_of, hub_policy, lease_of, member_with, members_of, peers_policy
 from tests.small_cases import decision_of
@@ -265,6 +265,15 @@ def _pruned() -> Iterator[Case]:
     yield Case("holds unknown", [a, snapshots_changed(b, userrefs=None)], hub_policy())
     clone = Replica("tank/clone", origin="tank/data@1")
     yield Case("cloned", [a, replace(b, replicas={**b.replicas, "tank/clone": clone})], hub_policy())
+    yield drawn("A: #1@zfs-sync-1 #2@mine 3 4 B: 2 3 C: 3", mirror)
+    waiting = lease_of(case_step(), action_id="x", target="A", target_dataset="tank/data", base_guid=None)
+    yield drawn("A: #1@zfs-sync-1 3 B: 3", mirror, Work(leases=(waiting,)))
+    a, b = members_of("A: #1@zfs-sync-1 3 B: 3")
+    yield Case("bookmarks, and a member that never reported", [a, replace(b, replicas={}, reported_at=None)], mirror)
+    yield drawn("A: #1@zfs-sync-1 3 B: 3", delete="mirror", paused_datasets=("data",))
+    name = "x" * 240
+    long = [member_with("A", "", {name: "2 3"}), member_with("B", "", {name: "2"})]
+    yield Case("no room for a bookmark's name", long, mirror)
     yield Case("a token nobody can read", [a, changed(b, resume_token="1-x")], hub_policy())
 
 
@@ -288,6 +297,9 @@ def said(case: Case) -> Iterator[tuple[str, str]]:
     for verdict in prunable(case.policy, case.members, case.work, plan, NOW):
         where = "keep" if verdict.needed else "may go"
         yield f"{where} on {verdict.system_id}", verdict.reason
+    for verdict in prunable_bookmarks(case.policy, case.members, case.work, plan, NOW):
+        where = "keep" if verdict.needed else "may go"
+        yield f"#{verdict.snapshot.name} {where} on {verdict.system_id}", verdict.reason
 
 
 def _ways(case: Case, plan: Plan) -> Iterator[Option]:

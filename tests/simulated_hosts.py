@@ -323,6 +323,13 @@ class Doing:
                 if not any(mark.guid == action["snapshot_guid"] for mark in pools.dataset(name).bookmarks):
                     end = self._by_guid(self.target, name, action["snapshot_guid"], "@")
                     self._obey(lambda: pools.bookmark(name, end.name, action["new_name"].partition("#")[2]))
+            case "release":
+                mark = action["new_name"].partition("#")[2]
+                found = [each.guid for each in pools.dataset(name).bookmarks if each.name == mark]
+                if mark != f"zfs-sync-{action['expected_guids']}" or not set(found) <= self._expected():
+                    raise Failed(f"{action['new_name']} was not made by a plan")
+                if found:
+                    self._obey(lambda: pools.destroy_bookmark(name, mark))
             case "abort_receive":
                 if pools.token(name) not in (None, action["resume_token"]):
                     raise Failed("another resume token")

@@ -37,7 +37,7 @@ def keep_data(world: World, action: Action, change: Callable[[], None]) -> None:
         named = set(action["expected_guids"].split(","))
         assert not lost or (kind in ("delete", "rollback") and lost <= named), f"lost {lost} by {action}"
         assert kind == "rollback" or blocks <= _blocks(target), f"what was written is lost by {action}"
-        if kind == "delete":
+        if kind in ("delete", "release"):
             assert pairs <= _pairs(world, path), f"a pair has lost its base by {action}"
 
 

@@ -18,6 +18,12 @@ groups:
     systems:
       nas:
       backup:
+  - name: spreading
+    hub: nas
+    delete: mirror
+    systems:
+      nas: {root: tank/www}
+      backup: {root: vault/www}
   - name: mirrored
     hub: backup
     delete: mirror
@@ -73,6 +79,7 @@ def test_doctor_says_which_permissions_are_missing(nas: Host) -> None:
     assert findings(nas, ALLOWED, status=1) == {
         "bad:  repl lacks permissions to send on tank: zfs allow repl send,hold tank",
         "bad:  repl lacks permissions to send on tank/data: zfs allow repl send,hold tank/data",
+        "bad:  repl lacks permissions to send on tank/www: zfs allow repl send,hold,bookmark,destroy tank",
         "good: repl may do on tank what is needed to receive",
         "good: repl may do on tank/copies/backup what is needed to receive",
         "bad:  repl lacks permissions to delete snapshots on tank/copies/backup: zfs allow repl destroy tank/copies",

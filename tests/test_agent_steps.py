@@ -191,6 +191,63 @@ def test_a_bookmark_of_anything_else_is_refused(world: World, wrong: dict[str, s
     assert not any(call[0] == "bookmark" for call in calls_of(world.backup))
 
 
+def release_of(world: World) -> dict[str, str]:
+    """A bookmark of day 1 that a plan had made, and the step that lets it go."""
+    guid = world.copied().backup.guids(COPY)[0]
+    with world.backup.pools() as backup:
+        backup.bookmark(COPY, "day 1", f"zfs-sync-{guid}")
+        backup.bookmark(COPY, "day 1", "mine")
+    return world.change("release", new_name=f"{COPY}#zfs-sync-{guid}", expected_guids=guid)
+
+
+def bookmarks_of(world: World) -> list[str]:
+    with world.backup.pools() as backup:
+        return sorted(mark.name for mark in backup.dataset(COPY).bookmarks)
+
+
+def test_a_bookmark_that_a_plan_made_is_destroyed_once_and_nothing_else(world: World) -> None:
+    row = release_of(world)
+    before = world.backup.guids(COPY)
+    world.witness.plan = [row, row | {"action_id": "again"}]
+    run = world.backup.agent("run")
+    assert run.returncode == 0, run.stderr
+    assert (bookmarks_of(world), world.backup.guids(COPY)) == (["mine"], before)
+    assert [call for call in calls_of(world.backup) if call[0] == "destroy"] == [["destroy", row["new_name"]]]
+
+
+@pytest.mark.parametrize(
+    "case", ["mine", "dataset", "other guid", "below", "two", "nothing stated", "elsewhere", "moved"]
+)
+def test_no_other_bookmark_is_destroyed(world: World, case: str) -> None:
+    row = release_of(world)
+    guids = world.backup.guids(COPY)
+    match case:
+        case "mine":
+            row["new_name"] = f"{COPY}#mine"
+        case "dataset":
+            row["new_name"] = COPY
+        case "other guid":
+            row["expected_guids"] = guids[1]
+        case "below":
+            row["target_dataset"] = "vault/nas"
+        case "two":
+            row["expected_guids"] = ",".join(guids)
+        case "nothing stated":
+            row["expected_guids"] = "-"
+        case "elsewhere":
+            row |= {"executor_system_id": "nas", "target_ssh_hostname": "backup"}
+        case "moved":  # somebody gave that name to a bookmark of another snapshot
+            with world.backup.pools() as backup:
+                backup.destroy_bookmark(COPY, f"zfs-sync-{guids[0]}")
+                backup.bookmark(COPY, "day 2", f"zfs-sync-{guids[0]}")
+    before = bookmarks_of(world)
+    world.witness.plan = [row]
+    agent = world.nas if case == "elsewhere" else world.backup
+    assert agent.agent("run").returncode == 1
+    assert bookmarks_of(world) == before
+    assert not any(call[0] == "destroy" for call in calls_of(world.backup))
+
+
 def test_a_broken_receive_is_aborted_only_if_it_is_still_the_same(world: World) -> None:
     world.copied().witness.plan = [world.transfer(3, base=2)]
     world.nas.fault('{"send": {"cut": 3800}}')

@@ -139,7 +139,7 @@ def test_one_host_needs_no_ssh() -> None:
             a_step("bookmark", end=ONE, new_name="vault/nas/a b#s 1"),
             ["zfs", "bookmark", "vault/nas/a b@s 1", "vault/nas/a b#s 1"],
         ),
-        (a_step("release", end=ONE, new_name="tag"), ["zfs", "release", "tag", "vault/nas/a b@s 1"]),
+        (a_step("release", new_name="vault/nas/a b#zfs-sync-1"), ["zfs", "destroy", "vault/nas/a b#zfs-sync-1"]),
         (a_step("abort_receive"), ["zfs", "receive", "-A", "vault/nas/a b"]),
         (
             a_step("create_parent", properties=(("compression", "zstd"), ("readonly", "off"))),
@@ -156,6 +156,11 @@ def test_a_pushing_source_makes_the_parents_that_its_target_lacks() -> None:
     [argv] = commands_of(a_step("create_parent", executor="nas-id"), POLICY, MEMBERS)
     assert argv[:6] == ("ssh", "-o", "BatchMode=yes", "-p", "22", "backup.example.org")
     assert shlex.split(argv[6])[:2] == ["zfs", "create"]
+
+
+def test_only_a_bookmark_is_released() -> None:
+    with pytest.raises(AssertionError, match="nothing but a bookmark"):
+        commands_of(a_step("release", new_name="vault/nas/a b"), POLICY, MEMBERS)
 
 
 def test_guids_that_are_gone_leave_nothing_to_destroy() -> None:
@@ -321,10 +326,15 @@ def test_a_script_checks_the_token_before_it_resumes(host: Host) -> None:
     assert (status, {call[1] for call in calls}) == (1, {"get"})
 
 
-@pytest.mark.parametrize("type", ["delete", "rollback", "rename"])
+@pytest.mark.parametrize("type", ["delete", "rollback", "rename", "release"])
 def test_a_script_destroys_nothing(host: Host, type: str) -> None:
     step = a_step(
-        type, end=ONE, destructive=True, expected_guids=("1",), new_name="x", reason="x is gone\n zfs destroy y"
+        type,
+        end=ONE,
+        destructive=type == "rename",
+        expected_guids=("1",),
+        new_name="x",
+        reason="x is gone\n zfs destroy y",
     )
     status, calls = host.sh(script(step))
     assert (status, calls) == (0, [])

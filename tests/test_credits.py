@@ -172,6 +172,11 @@ def test_a_step_on_a_dataset_that_is_gone_changes_nothing(type: str) -> None:
     assert after(before, step(type, new_name="tank/data#x", end=snapshots("1")[0])) == dict(before.replicas)
 
 
+def test_a_bookmark_that_was_released_is_gone() -> None:
+    held = after(member("#1@zfs-sync-1 #1@mine 2"), step("release", new_name="tank/data#zfs-sync-1"))["tank/data"]
+    assert ([mark.name for mark in held.bookmarks], guids(held)) == (["mine"], ["2"])
+
+
 @pytest.mark.parametrize("discard", [False, True])
 def test_credits_say_what_the_pools_then_list(discard: bool) -> None:
     """A resolution obeyed by model pools: after each step, credits and a new report agree."""

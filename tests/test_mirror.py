@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from planner import plan_group
-from planner.model import Bookmark, Failure, Gone, Guard, Lease, Member, Plan, Replica, Snapshot, Work
+from planner.model import Bookmark, Failure, Gone, Guard, Lease, Member, Plan, Replica, Step, Work
 from tests.pictures import DAY, NOW, draw, hub_policy, member_with, members_of, reasons
 
 PATIENT = 200 * DAY  # nobody is late
@@ -70,7 +70,7 @@ def test_a_deletion_names_all_that_it_may_remove() -> None:
 
 
 def test_what_a_member_still_needs_stays() -> None:
-    assert draw(mirrored("A: 3 B: 1 2 3 C-: 2", "1", "2")) == "A bookmark tank/data#3, B delete 1"
+    assert draw(mirrored("A: 3 B: 1 2 3 C-: 2", "1", "2")) == "A bookmark tank/data#zfs-sync-3, B delete 1"
 
 
 @pytest.mark.parametrize("guard", [Guard("A", "tank/data"), Guard("B", "tank/data"), Guard("C", "tank/data")])
@@ -124,18 +124,22 @@ def test_deletions_come_last() -> None:
     [
         ("A: 1 2 3 B: 1 2", {}, "nothing"),  # the increment comes now
         ("A: 1 2 3 B: 1 2 3", {}, "nothing"),
-        ("A: 1 2 3 B-: 1 2", {}, "A bookmark tank/data#2"),  # B is away, and A may prune
-        ("A: 1 2 3 B: 1 2", {"window_open": False}, "A bookmark tank/data#2"),
-        ("A: 1 2 3 B: 1 2", {"interval_s": DAY}, "A bookmark tank/data#2"),  # B is late
-        ("A: 2 3 B: 2", {}, "A bookmark tank/data#2"),  # 2 is the next to go
+        ("A: 1 2 3 B-: 1 2", {}, "A bookmark tank/data#zfs-sync-2"),  # B is away, and A may prune
+        ("A: 1 2 3 B: 1 2", {"window_open": False}, "A bookmark tank/data#zfs-sync-2"),
+        ("A: 1 2 3 B: 1 2", {"interval_s": DAY}, "A bookmark tank/data#zfs-sync-2"),  # B is late
+        ("A: 2 3 B: 2", {}, "A bookmark tank/data#zfs-sync-2"),  # 2 is the next to go
         ("A: 2 #2 3 B: 2", {}, "nothing"),  # there is one
         ("A: #2@mark 2 3 B: 2", {}, "nothing"),  # of another name
-        ("A: #9@2 2 3 B: 2", {}, "A bookmark tank/data#2-2"),  # the name is taken
+        ("A: #9@2 2 3 B: 2", {}, "A bookmark tank/data#zfs-sync-2"),  # whatever others are called
         ("A: #2 3 B: 2", {}, "nothing"),  # all that is left is one
-        ("A: 2@old 3 B: 2", {}, "A bookmark tank/data#old"),
+        ("A: 2@old 3 B: 2", {}, "A bookmark tank/data#zfs-sync-2"),
         ("A-: 2 3 B: 2", {}, "nothing"),
-        ("A: 2 3 B: 2 C: 2", {}, "A bookmark tank/data#2"),  # one is enough for both
-        ("A: 2 3 4 B: 2 C: 3", {"window_open": False}, "A bookmark tank/data#2, A bookmark tank/data#3"),
+        ("A: 2 3 B: 2 C: 2", {}, "A bookmark tank/data#zfs-sync-2"),  # one is enough for both
+        (
+            "A: 2 3 4 B: 2 C: 3",
+            {"window_open": False},
+            "A bookmark tank/data#zfs-sync-2, A bookmark tank/data#zfs-sync-3",
+        ),
         ("A: 2 3 B: 2", {"delete": "never"}, "nothing"),
         ("A: 2 3 B: 2", {"directional": False, "hub": None}, "nothing"),
         ("A: 2 3 B: 2", {"paused_datasets": ("*",)}, "nothing"),
@@ -149,15 +153,16 @@ def test_a_base_that_may_go_gets_a_bookmark(picture: str, fields: dict[str, Any]
 def test_a_bookmark_is_made_on_the_hub_by_the_hub() -> None:
     (step,) = [step for step in mirrored("A: 2 3 B: 2").steps if step.type == "bookmark"]
     assert (step.executor, step.target, step.source, step.target_dataset) == ("A", "A", None, "tank/data")
-    assert (step.end and step.end.guid, step.new_name, step.expected_guids) == ("2", "tank/data#2", ("2",))
+    assert (step.end and step.end.guid, step.new_name, step.expected_guids) == ("2", "tank/data#zfs-sync-2", ("2",))
     assert not step.destructive
 
 
-def test_a_name_too_long_for_a_bookmark_gives_way_to_the_guid() -> None:
-    name = "x" * 245  # tank/data@... fits; tank/data#...-2 would not
-    made = mirrored(f"A: #9@{name} 2@{name} 3 B: 2")
-    (step,) = [step for step in made.steps if step.type == "bookmark"]
-    assert step.new_name == "tank/data#2"
+def test_a_bookmark_that_can_have_no_name_is_told() -> None:
+    path = "x" * 240
+    a, b = member_with("A", "", {path: "2 3"}), member_with("B", "", {path: "2"})
+    made = plan_group(hub_policy(delete="mirror"), [a, b], Work(), NOW)
+    assert [step.type for step in made.steps] == ["sync"]
+    assert f"no bookmark can keep what tank/{path} shares" in reasons(made, "A")
 
 
 def test_months_of_pruning_never_lose_a_base() -> None:
@@ -168,7 +173,7 @@ def test_months_of_pruning_never_lose_a_base() -> None:
         policy = hub_policy(delete="mirror", interval_s=DAY)
         for step in plan_group(policy, [hub, replica], Work(), NOW).steps:
             assert step.type == "bookmark"
-            held = _bookmarked(held, step.end)
+            held = _bookmarked(held, step)
         snapshot = replace(held.snapshots[-1], name=str(day), guid=str(day), createtxg=day, creation=day * DAY)
         held = replace(held, snapshots=(*held.snapshots[-2:], snapshot))
         hub = _with(hub, held)
@@ -177,11 +182,73 @@ def test_months_of_pruning_never_lose_a_base() -> None:
     assert draw(plan_group(hub_policy(), [hub, back], Work(), NOW)) == "B #3-37, B 37..39"
 
 
-def _bookmarked(held: Replica, snapshot: Snapshot | None) -> Replica:
+def _bookmarked(held: Replica, step: Step) -> Replica:
+    snapshot = step.end
     assert snapshot is not None
-    mark = Bookmark(snapshot.name, snapshot.guid, snapshot.createtxg, snapshot.creation)
+    mark = Bookmark((step.new_name or "").partition("#")[2], snapshot.guid, snapshot.createtxg, snapshot.creation)
     return replace(held, bookmarks=(*held.bookmarks, mark))
 
 
 def _with(member: Member, held: Replica) -> Member:
     return replace(member, replicas={**member.replicas, held.dataset: held})
+
+
+# --- and when they go ------------------------------------------------------------------------------
+
+
+def released(picture: str, **fields: Any) -> str:
+    return ", ".join(part for part in draw(mirrored(picture, **fields)).split(", ") if "release" in part) or "nothing"
+
+
+@pytest.mark.parametrize(
+    ("picture", "fields", "steps"),
+    [
+        ("A: #1@zfs-sync-1 2 3 B: 1 2 3", {}, "A release tank/data#zfs-sync-1"),
+        ("A: #1@zfs-sync-1 2 3 B: 2 3 C: 1 3", {}, "A release tank/data#zfs-sync-1"),
+        ("A: #1@zfs-sync-1 2 3 B: 1", {}, "nothing"),  # the next increment starts from it
+        ("A: #1@zfs-sync-1 1 2 B-: 1", {}, "nothing"),  # it may have to, when 1 goes
+        ("A: #1@zfs-sync-1 2 3 B: 2 3 C-: 1", {}, "nothing"),  # C is away
+        ("A: #1@zfs-sync-1 2 3 B: 2 3 C/: 1", {}, "nothing"),  # C's pool is
+        ("A: #1@zfs-sync-1 3 B: 1 2 X", {}, "nothing"),  # a conflict is resolved from it
+        ("A: #1 2 3 B: 1 2 3", {}, "nothing"),  # another tool's
+        ("A: #1@zfs-sync-2 2 3 B: 1 2 3", {}, "nothing"),  # a name that only looks like ours
+        ("A: 2 3 B: #1@zfs-sync-1 2 3", {}, "B release tank/data#zfs-sync-1"),  # it was the hub once
+        ("A-: #1@zfs-sync-1 2 3 B: 2 3", {}, "nothing"),
+        ("A/: #1@zfs-sync-1 2 3 B: 2 3", {}, "nothing"),
+        ("A: #1@zfs-sync-1 2 3 B: 2 3", {"delete": "never"}, "nothing"),
+        ("A: #1@zfs-sync-1 2 3 B: 2 3", {"enabled": False}, "nothing"),
+        ("A: #1@zfs-sync-1 2 3 B: 2 3", {"paused_systems": frozenset("A")}, "nothing"),
+        ("A: #1@zfs-sync-1 2 3 B: 2 3", {"paused_datasets": ("*",)}, "nothing"),
+    ],
+)
+def test_a_bookmark_that_a_plan_made_goes_when_nobody_needs_it(
+    picture: str, fields: dict[str, Any], steps: str
+) -> None:
+    assert released(picture, **fields) == steps
+
+
+def test_no_bookmark_goes_before_every_member_has_said_what_it_has() -> None:
+    """A store that was lost knows nothing of B, which may need it: B has not reported again."""
+    a, b = members_of("A: #1@zfs-sync-1 2 3 B: 2 3")
+    unheard = replace(b, replicas={}, reported_at=None, confirmed_at=None)
+    made = plan_group(hub_policy(delete="mirror"), [a, unheard], Work(), NOW)
+    assert [step.type for step in made.steps] == []
+
+
+def test_a_release_names_the_one_bookmark_that_may_go() -> None:
+    (step,) = mirrored("A: #1@zfs-sync-1 2 3 B: 2 3").steps
+    assert (step.type, step.executor, step.target, step.target_dataset) == ("release", "A", "A", "tank/data")
+    assert (step.new_name, step.expected_guids, step.destructive) == ("tank/data#zfs-sync-1", ("1",), False)
+    assert step.reason == "tank/data#zfs-sync-1 on hostA kept a base, from which no transfer starts now"
+
+
+def test_a_release_waits_for_what_changes_the_dataset() -> None:
+    lease = Lease("x", "other", "A", "B", "A", "tank/data", "tank/data", None, None, NOW + 60)
+    made = mirrored("A: #1@zfs-sync-1 2 3 B: 2 3", work=Work(leases=(lease,)))
+    assert made.steps == ()
+    assert "stays while another step is changing tank/data" in reasons(made, "A")
+
+
+def test_a_transfer_under_way_keeps_the_bookmark_that_it_started_from() -> None:
+    lease = Lease("x", "g", "A", "A", "B", "tank/data", "tank/data", "1", "3", NOW + 60)
+    assert mirrored("A: #1@zfs-sync-1 2 3 B: 2 3", work=Work(leases=(lease,))).steps == ()

@@ -203,3 +203,38 @@ def test_a_diverged_replica_is_set_aside_and_nothing_is_lost(lab: Lab) -> None:
     aside = [name for name in backup.look().datasets if ".aside-" in name]
     assert [snap.name for snap in backup.look().dataset(aside[0]).snapshots][-1] == "edited-here"
     settle(lab, "media")
+
+
+@pytest.mark.parametrize(
+    "lab", [PAIR.replace("systems:", "hub: left\n    delete: mirror\n    systems:")], indirect=True
+)
+def test_a_bookmark_keeps_a_pruned_base_and_goes_when_it_is_not_needed(lab: Lab) -> None:
+    left, right = lab.host("left", "tank"), lab.host("right", "vault")
+    fill(left, "tank/a")
+    lab.report_all()
+    lab.run_all()
+    left.change(lambda pools: pools.destroy_snapshots("tank/a", ["auto-1", "auto-2"]))
+    lab.report_all()
+    left.agent("run")
+    base = left.look().dataset("tank/a").snapshots[0].guid
+    assert [mark.name for mark in left.look().dataset("tank/a").bookmarks] == [f"zfs-sync-{base}"]
+    left.snapshot("auto-4", "tank/a")
+    left.agent("report")  # it never loses all of its snapshots at once, which an admin would have to accept
+    left.snapshot("auto-5", "tank/a")
+    left.change(lambda pools: pools.destroy_snapshots("tank/a", ["auto-3"]))
+    left.agent("report")
+    assert _bookmarks(lab, "keep_bookmarks") == [f"zfs-sync-{base}"]
+    left.change(lambda pools: pools.bookmark("tank/a", "auto-4", "mine"))
+    left.agent("run")
+    lab.report_all()
+    assert _bookmarks(lab, "prunable_bookmarks") == ["mine"]
+    assert [mark.name for mark in left.look().dataset("tank/a").bookmarks] == ["mine"]
+    assert ["destroy", f"tank/a#zfs-sync-{base}"] in left.zfs_calls()
+    assert same_contents(left, "tank/a", right, "vault/a")
+    right.agent("run")
+    settle(lab, "pair")
+
+
+def _bookmarks(lab: Lab, kind: str) -> list[str]:
+    answer = lab.call("GET", f"/sync/{lab.group('pair')}/prunable")
+    return [mark["name"] for each in answer["systems"] for mark in each[kind]]
