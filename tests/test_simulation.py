@@ -93,7 +93,7 @@ def test_a_planner_that_overlooks_what_was_written_is_noticed(monkeypatch: pytes
 
     for module in ("targets", "sources", "leaders"):
         monkeypatch.setattr(f"planner.{module}.relate", blind)
-    with pytest.raises(AssertionError, match="refused after fresh reports|nothing is said of"):
+    with pytest.raises(AssertionError, match=r"refused after fresh reports|nothing is said of"):
         fail_within(20)
 
 
