@@ -326,6 +326,14 @@ def test_who_has_it_under_a_name_that_nobody_wants_keeps_it_for_nobody() -> None
     assert the(verdicts, "C", "s1").reason == "no transfer needs it, and hostB keeps a copy"
 
 
+def test_who_has_not_reported_for_long_keeps_nothing_for_others() -> None:
+    assert droppable(judge(members("A-: 1 2  B: 1 2"))) == "A 1"
+
+
+def test_a_bookmark_keeps_what_it_is_a_base_for() -> None:
+    assert droppable(judge(members("K: 1 2 3  A: 1 2 3  B: #2"))) == "A 1"
+
+
 def test_the_hub_keeps_what_all_have() -> None:
     policy = replace(POLICY, hub="B", directional=True)
     verdicts = judge(members("A: 1 2  B: 1 2  C: 1 2"), policy)
