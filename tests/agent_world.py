@@ -173,7 +173,7 @@ def make_world(tmp_path: Path) -> Iterator[World]:
         pools.create("vault/nas")
     for name in ("nas", "backup"):  # a full report is due only where a test wants it
         (tmp_path / f"{name}.state").mkdir()
-        (tmp_path / f"{name}.state" / "reported").write_text("9999999999\n")
+        (tmp_path / f"{name}.state" / "reported").write_text("2000000000\n")
     yield World(witness, nas, backup)
     witness.shutdown()
     witness.server_close()

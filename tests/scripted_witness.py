@@ -37,6 +37,8 @@ class ScriptedWitness(ThreadingHTTPServer):
         self.refusals: dict[str, int] = {}  # "start", "progress", "finish", "inventory" ...: status
         self.faults: dict[str, Answer | None] = {}  # part of a path: what it answers there; None: the line is cut
         self.lease_s = 600
+        self.limit = 99  # transfers at once
+        self.under_way: set[str] = set()
         self.next_sync_s = 3600
         self.date = ""  # what it takes the time to be, if not the right one
         self.calls: list[tuple[str, str, bytes, dict[str, str]]] = []
@@ -86,10 +88,14 @@ class ScriptedWitness(ThreadingHTTPServer):
 
     def act(self, action_id: str, verb: str, status: int, body: bytes, headers: dict[str, str]) -> Answer:
         if verb == "start":
+            if len(self.under_way - {action_id}) >= self.limit:
+                return 409, {"detail": "nas is at its max_transfers", "status_code": 409}, {"Retry-After": "60"}
+            self.under_way.add(action_id)
             return 200, {"lease_token": "t0ken"}, {"X-Lease-Token": "t0ken", "X-Lease-Seconds": str(self.lease_s)}
         if headers.get("X-Lease-Token") != "t0ken":
             return 403, {"detail": "not this lease's token", "status_code": 403}, {}
         if verb == "finish":
+            self.under_way.discard(action_id)
             self.finished[action_id] = (status, headers["X-Received-Guid"], body.decode())
             self.plan = [row for row in self.plan if row["action_id"] != action_id]
         return 200, {"action_id": action_id}, {}

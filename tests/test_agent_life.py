@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent_world import AGENT, COPY, VIDEOS, World, make_host, make_world
+from tests.agent_world import AGENT, COPY, FAKE, VIDEOS, World, make_host, make_world
 
 COLUMNS = (
     "name,type,guid,createtxg,creation,used,referenced,written,encryption,receive_resume_token,origin,"
@@ -192,7 +192,7 @@ def begin(world: World, *arguments: str, hang: float, shell: str = "dash") -> su
             stdin=subprocess.DEVNULL,
         )
     files = world.nas.config.parent / "nas.state"
-    wait_until(lambda: any("\t3500\t" in file.read_text() for file in files.glob("tmp.*/send.err")))
+    wait_until(lambda: any("\t3500\t" in file.read_text() for file in files.glob("tmp.*/*/send.err")))
     return started
 
 
@@ -305,3 +305,78 @@ def test_the_example_shows_every_key(world: World) -> None:
         default = value.split("  ")[0].strip()
         if default and key != "witness":
             assert re.search(rf"\b{key}='?{re.escape(default)}[' \n]", agent), key
+
+
+# --- one connection, several transfers -----------------------------------------------------------
+
+
+def test_a_run_shares_one_connection_and_closes_it(world: World) -> None:
+    world.witness.plan = [world.transfer(1), world.transfer(3, base=1, depends_on="a1")]
+    assert world.nas.agent("run").returncode == 0
+    calls = (world.nas.folder.parent / "ssh.log").read_text().splitlines()
+    shared = {found[1] for call in calls if (found := re.search(r"ControlPath=(\S*)", call))}
+    assert len(shared) == 1
+    assert len([call for call in calls if "'zfs'" in call]) == 3  # one look, two transfers
+    folder = Path(shared.pop()).parent
+    assert not folder.exists()
+
+
+def test_an_ssh_that_cannot_share_is_used_without(world: World, tmp_path: Path) -> None:
+    old = tmp_path / "bin" / "ssh"
+    old.parent.mkdir()
+    old.write_text(
+        '#!/bin/sh\ncase "$*" in *ControlPersist*) echo "Bad configuration option" >&2; exit 255 ;; esac\n'
+        f'exec {FAKE}/ssh "$@"\n'
+    )
+    old.chmod(0o755)
+    world.nas.environment["PATH"] = f"{old.parent}:{world.nas.environment['PATH']}"
+    world.witness.plan = [world.transfer(1)]
+    run = world.nas.agent("run")
+    assert run.returncode == 0, run.stderr
+    assert world.backup.guids(COPY) == world.nas.guids(VIDEOS)[:1]
+
+
+def several(world: World, count: int) -> list[dict[str, str]]:
+    """Full streams of as many datasets."""
+    rows = []
+    for number in range(1, count + 1):
+        with world.nas.pools() as nas:
+            nas.create(f"tank/d{number}")
+            guid = nas.snapshot(f"tank/d{number}", "day 1").guid
+        names = {"dataset": f"tank/d{number}", "target_dataset": f"vault/nas/d{number}", "snapshot_guid": guid}
+        rows.append(world.transfer(1) | names | {"action_id": f"d{number}"})
+    return rows
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash --posix", "busybox sh", "mksh", "ksh"])
+def test_two_transfers_go_at_once_and_what_waits_comes_after(world: World, shell: str) -> None:
+    world.witness.plan = several(world, 4)
+    world.witness.plan[3]["depends_on"] = "d1"
+    world.nas.fault('{"send": {"hang": 0.5}}')
+    run = world.nas.agent("run", shell=shell)
+    assert run.returncode == 0, run.stderr
+    steps = [path.split("/")[-2:] for _, path, _, _ in world.witness.calls if path.endswith("/start")]
+    assert sorted(steps) == [[f"d{number}", "start"] for number in (1, 2, 3, 4)]
+    order = [path for _, path, _, _ in world.witness.calls if "/actions/" in path]
+    first_end = next(place for place, path in enumerate(order) if "/finish/" in path)
+    assert first_end == 2  # both were started before one had ended
+    assert order.index("/api/v1/sync/actions/d1/finish/0") < order.index("/api/v1/sync/actions/d4/start")
+    assert len(world.witness.finished) == 4
+
+
+def test_parallel_is_how_many_go_at_once(world: World) -> None:
+    world.nas.configure(parallel=1)
+    world.witness.plan = several(world, 3)
+    assert world.nas.agent("run").returncode == 0
+    order = [path.split("/")[6] for _, path, _, _ in world.witness.calls if "/actions/" in path]
+    assert order == ["start", "finish"] * 3
+
+
+def test_what_may_not_begin_yet_is_tried_again_when_another_transfer_has_ended(world: World) -> None:
+    world.witness.limit = 1
+    world.witness.plan = several(world, 3)
+    world.nas.fault('{"send": {"hang": 0.3}}')
+    run = world.nas.agent("run")
+    assert run.returncode == 0, run.stderr
+    assert {name for name, (status, _, _) in world.witness.finished.items() if status == 0} == {"d1", "d2", "d3"}
+    assert "at its max_transfers" in run.stderr

@@ -176,7 +176,7 @@ def test_rename_refuses(world: World, case: str) -> None:
 def test_a_bookmark_is_made_once(world: World) -> None:
     guids = world.copied().backup.guids(COPY)
     row = world.change("bookmark", snapshot_guid=guids[1], new_name=f"{COPY}#zfs-sync day 2")
-    world.witness.plan = [row, row | {"action_id": "again"}]
+    world.witness.plan = [row, row | {"action_id": "again", "depends_on": row["action_id"]}]
     run = world.backup.agent("run")
     assert run.returncode == 0, run.stderr
     with world.backup.pools() as backup:
@@ -271,7 +271,7 @@ def test_missing_parents_are_made_unmounted_and_readonly(world: World, by: str) 
     row = world.change("create_parent", target_dataset="vault/nas/new", properties="compression=zstd")
     if by == "the source":
         row |= {"executor_system_id": "nas", "target_ssh_hostname": "backup"}
-    world.witness.plan = [row, row | {"action_id": "again"}]
+    world.witness.plan = [row, row | {"action_id": "again", "depends_on": row["action_id"]}]
     run = (world.nas if by == "the source" else world.backup).agent("run")
     assert run.returncode == 0, run.stderr
     with world.backup.pools() as backup:
