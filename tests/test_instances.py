@@ -1,4 +1,4 @@
-"""Three instances on one database: requests go to any of them, one is killed, connections break, PostgreSQL restarts.
+"""Three instances on one database, behind nginx: one is killed, connections break, PostgreSQL restarts.
 
 What was acknowledged is there, once, and a lease has one token, whoever was asked.
 """
@@ -6,6 +6,7 @@ What was acknowledged is there, once, and a lease has one token, whoever was ask
 import json
 import os
 import random
+import ssl
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ import pytest
 
 from store import REGISTRY, Store, heartbeat_of
 from tests.boxes import COLUMNS, listing
+from tests.front import Nginx
 from tests.lab import CHECKOUT, free_port
 from tests.postgres_server import Server
 from tests.witness import ADMIN, BASE, ENROLL
@@ -54,6 +56,8 @@ class Instances:
             self.processes.append(started)
         for port in self.ports:
             self._wait_for(port)
+        self.addresses = [f"http://127.0.0.1:{port}" for port in self.ports]
+        self.trust: ssl.SSLContext | None = None
 
     def _wait_for(self, port: int) -> None:
         for _ in range(600):
@@ -69,14 +73,14 @@ class Instances:
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         headers = {"X-API-Key": key, "Content-Type": "application/json", **more}
         for _ in range(400):
-            url = f"http://127.0.0.1:{dice.choice(self.ports)}{BASE}{path}"
+            url = f"{dice.choice(self.addresses)}{BASE}{path}"
             try:
                 request = urllib.request.Request(url, data, headers, method=method)
-                with urllib.request.urlopen(request, timeout=30) as answer:
+                with urllib.request.urlopen(request, timeout=30, context=self.trust) as answer:
                     return answer.status, json.load(answer)
             except urllib.error.HTTPError as error:
                 with error:
-                    if error.code != 503:
+                    if error.code not in (502, 503):  # 502: nginx had asked one that was killed
                         return error.code, json.load(error)
             except (OSError, HTTPException):
                 pass  # nobody listens there any more, or not to the end
@@ -101,6 +105,16 @@ def instances(tmp_path: Path, address: str) -> Iterator[Instances]:
     started = Instances(tmp_path, address)
     yield started
     started.close()
+
+
+@pytest.fixture
+def behind_nginx(instances: Instances, tmp_path: Path) -> Iterator[Instances]:
+    """The same instances, asked by way of one nginx that spreads what comes over them."""
+    (tmp_path / "nginx").mkdir()
+    nginx = Nginx(tmp_path / "nginx", instances.ports)
+    instances.addresses, instances.trust = [f"https://127.0.0.1:{nginx.port}"], nginx.context()
+    yield instances
+    nginx.stop()
 
 
 class Caller(threading.Thread):
@@ -159,8 +173,9 @@ def disturb(instances: Instances, postgresql: Server, callers: list[Caller]) -> 
 
 
 def test_three_instances_lose_nothing_and_do_nothing_twice(
-    instances: Instances, postgresql: Server, address: str
+    behind_nginx: Instances, postgresql: Server, address: str
 ) -> None:
+    instances = behind_nginx
     callers = [Caller(number, instances) for number in range(CALLERS)]
     for caller in callers:
         caller.start()
