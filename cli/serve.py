@@ -181,7 +181,7 @@ def _gunicorn_options(settings: config.Config, descriptor: int) -> dict[str, Any
         "bind": f"fd://{descriptor}",
         "workers": settings.workers,
         "threads": settings.threads,
-        "worker_class": "gthread",
+        "worker_class": "cli.worker.Worker",
         "keepalive": 30,
         "loglevel": "warning",
         "control_socket_disable": True,

@@ -35,7 +35,10 @@ def read_body(environ: Mapping[str, Any], limit: int) -> bytes:
     length = int(length_text)
     if length > limit:
         raise _too_large(limit)
-    body = stream.read(length)
+    try:
+        body = stream.read(length)
+    except TimeoutError:
+        raise Malformed(f"the body of {length} bytes did not arrive in time") from None
     if len(body) < length:
         raise Malformed(f"the body ended after {len(body)} of {length} bytes")
     return bytes(body)

@@ -3,8 +3,10 @@
 import json
 import re
 import shlex
+import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -96,6 +98,14 @@ def test_curl_trusts_it_as_it_was_printed(server: Server, said: str) -> None:
 def test_versions_and_ciphers(server: Server, options: tuple[str, ...], spoken: bool) -> None:
     done = curl(server, "--insecure", *options)
     assert (done.returncode == 0) is spoken, done.stderr
+
+
+def test_handshakes_that_never_end_are_cut_off(server: Server) -> None:
+    with ExitStack() as stack:
+        for _ in range(20):  # more than there are threads
+            slow = stack.enter_context(socket.create_connection(("127.0.0.1", int(server.address.rpartition(":")[2]))))
+            slow.sendall(b"\x16\x03\x01")
+        assert curl(server, "--insecure", "--max-time", "60").returncode == 0
 
 
 def test_an_agent_trusts_the_pinned_witness_and_no_other(server: Server, said: str, tmp_path: Path) -> None:

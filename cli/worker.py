@@ -1,0 +1,122 @@
+"""A gunicorn worker whose threads are for requests that have arrived: those who send slowly wait outside.
+
+gunicorn's own threads wait five seconds for each new connection to say something, and without end for one that
+began to: sixteen clients that dawdle would be enough to stop all others. Loaded by gunicorn, by its name.
+"""
+
+import socket
+import time
+from collections import deque
+from contextlib import suppress
+from functools import partial
+from selectors import EVENT_READ
+from typing import Any
+
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+HEAD_BYTES = 16384  # a head that is longer is the parser's to refuse
+HEAD_S = 5.0  # for a TLS handshake and a head that a thread reads
+IDLE_S = 20.0  # between two pieces of a body or of an answer
+REQUEST_S = 600.0  # for a whole request: as long as an agent waits
+DRAIN_S = 1.0  # for a body that was refused unread
+CLOSE_S = 0.2  # for the caller to close first
+
+
+class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
+    """A connection that is closed without keeping the loop for long."""
+
+    def close(self, graceful: bool = False) -> None:
+        if graceful:
+            with suppress(OSError):
+                self.sock.shutdown(socket.SHUT_WR)
+                self.sock.settimeout(CLOSE_S)
+                self.sock.recv(HEAD_BYTES)
+        super().close()
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+    """Hands a connection to a thread once the head of its request is there, and takes it back in time."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._partial: deque[Connection] = deque()  # with the beginning of a head, by when they are to be closed
+        self._until: dict[Connection, float] = {}  # those in a thread
+
+    def accept(self, listener: socket.socket) -> None:
+        """Take a connection, in place of the one that has been silent longest if there are too many."""
+        try:
+            client, address = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return  # another worker took it, or it is gone
+        self.nr_conns += 1
+        connection = Connection(self.cfg, client, address, listener.getsockname())
+        connection.set_timeout()
+        self.pending_conns.append(connection)
+        self.poller.register(client, EVENT_READ, partial(self.on_pending_socket_readable, connection))
+        if self.nr_conns >= self.worker_connections:
+            oldest = self.pending_conns.popleft()
+            self.poller.unregister(oldest.sock)
+            self._drop(oldest)
+
+    def enqueue_req(self, connection: Connection) -> None:
+        """Hand it to a thread if its request's head has arrived, or cannot be looked at; else look again later."""
+        connection.data_ready = True
+        if self.cfg.is_ssl or _head_is_there(connection):
+            super().enqueue_req(connection)
+            return
+        connection.set_timeout()
+        self._partial.append(connection)
+
+    def murder_pending(self) -> None:
+        """Called by gunicorn's loop, once a second or more often."""
+        now = time.monotonic()
+        if not self.alive:  # nobody who has not asked yet keeps it from ending
+            for waiting in (*self.pending_conns, *self._partial):
+                waiting.timeout = now
+        super().murder_pending()
+        for _ in range(len(self._partial)):
+            connection = self._partial.popleft()
+            if _head_is_there(connection):
+                super().enqueue_req(connection)
+            elif connection.timeout <= now:
+                self._drop(connection)
+            else:
+                self._partial.append(connection)
+        for connection, until in list(self._until.items()):
+            if until <= now:
+                with suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)  # its thread reads the end
+
+    def handle(self, connection: Connection) -> Any:
+        """In a thread: read the head, and answer."""
+        self._until[connection] = time.monotonic() + HEAD_S
+        try:
+            return super().handle(connection)
+        finally:
+            self._until.pop(connection, None)
+
+    def handle_request(self, request: Any, connection: Connection) -> Any:
+        """The head was read."""
+        self._until[connection] = time.monotonic() + REQUEST_S
+        connection.sock.settimeout(IDLE_S)
+        return super().handle_request(request, connection)
+
+    def _keepalive_after(self, connection: Connection, keepalive: bool) -> bool:
+        return keepalive and bool(connection.parser.finish_body(deadline=time.monotonic() + DRAIN_S))
+
+    def _drop(self, connection: Connection) -> None:
+        self.nr_conns -= 1
+        connection.close()
+
+
+def _head_is_there(connection: Connection) -> bool:
+    """Whether a thread would not have to wait; so also for a connection that has ended."""
+    if connection.parser is not None and connection.parser.unreader.buf.getvalue():
+        return True  # read together with the request before
+    try:
+        seen = connection.sock.recv(HEAD_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return not seen or len(seen) == HEAD_BYTES or b"\r\n\r\n" in seen

@@ -1,0 +1,133 @@
+"""Callers that dawdle, flood or lie about sizes, against the real server: the others are answered all the same."""
+
+import gzip
+import http.client
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.test_serve import KEY, Server, serving
+
+THREADS = 2  # of the one worker
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder: Path = tmp_path_factory.mktemp("slow")
+    (folder / "zfs_sync.yaml").write_text(f"port: 0\nworkers: 1\nthreads: {THREADS}\nmax_inventory_bytes: 100000\n")
+    with serving(folder, workers=1) as started:
+        yield started
+
+
+def connected(server: Server, stack: ExitStack, said: bytes = b"") -> socket.socket:
+    port = int(server.address.rpartition(":")[2])
+    made = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60))
+    made.sendall(said)
+    return made
+
+
+def heartbeat_works(server: Server) -> bool:
+    """Whether another caller is answered; it gives up long before the dawdlers do."""
+    with ExitStack() as stack:
+        other = connected(server, stack, b"GET /health/ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        other.settimeout(15)
+        return other.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_idle_connections_stop_nobody(server: Server) -> None:
+    with ExitStack() as stack:
+        for _ in range(200):
+            connected(server, stack)
+        assert heartbeat_works(server)
+
+
+def test_heads_that_never_end_stop_nobody(server: Server) -> None:
+    with ExitStack() as stack:
+        slow = [connected(server, stack, b"GET /health HTTP/1.1\r\nHost: x\r\nX-A: ") for _ in range(50)]
+        for _ in range(3):
+            for each in slow:
+                each.sendall(b"a")
+            assert heartbeat_works(server)
+
+
+def test_a_head_in_pieces_is_answered(server: Server) -> None:
+    with ExitStack() as stack:
+        slow = connected(server, stack, b"GET /health/live HTTP/1.1\r\nHost: x\r\n")
+        time.sleep(0.3)
+        slow.sendall(b"X-A: b\r\n")
+        time.sleep(0.3)
+        slow.sendall(b"\r\n")
+        assert slow.recv(1000).startswith(b"HTTP/1.1 200")
+        slow.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n" * 2)  # kept alive, and two at once
+        said = b""
+        while said.count(b"HTTP/1.1 200") < 2:
+            said += slow.recv(1000)
+
+
+def test_the_longest_silent_make_room_for_new_ones(server: Server) -> None:
+    with ExitStack() as stack:
+        silent = [connected(server, stack) for _ in range(1100)]  # of a worker's 1000
+        assert heartbeat_works(server)
+        assert silent[0].recv(1) == b""
+
+
+def test_bodies_of_those_without_a_key_are_not_waited_for(server: Server) -> None:
+    head = b"PUT /api/v1/systems/0b5c8f0e-0000-4000-8000-000000000000/inventory HTTP/1.1\r\nHost: x\r\n"
+    with ExitStack() as stack:
+        slow = [connected(server, stack, head + b"Content-Length: 90000\r\n\r\nx") for _ in range(3 * THREADS)]
+        assert heartbeat_works(server)
+        assert all(each.recv(100).startswith(b"HTTP/1.1 401") for each in slow)
+
+
+def test_those_who_do_not_close_stop_nobody(server: Server) -> None:
+    with ExitStack() as stack:
+        head = b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        for _ in range(20):
+            connected(server, stack, head)
+        assert heartbeat_works(server)
+
+
+def put(server: Server, path: str, key: str, body: bytes, **headers: str) -> tuple[int, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", int(server.address.rpartition(":")[2]), timeout=60)
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request("POST" if "register" in path else "PUT", f"/api/v1{path}", body, {"X-API-Key": key, **sent})
+    answer = connection.getresponse()
+    said = json.loads(answer.read())
+    connection.close()
+    return answer.status, said
+
+
+def peak_kib(server: Server) -> int:
+    status = "".join(Path(f"/proc/{pid}/status").read_text() for pid in server.workers())
+    return sum(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+
+
+def test_a_gzip_bomb_is_refused_for_the_room_of_its_limit(server: Server) -> None:
+    admin = dict(KEY.findall(server.said))["admin"]
+    named = json.dumps({"hostname": "nas"}).encode()
+    _, system = put(server, "/systems/register", admin, named, Content_Type="application/json")
+    path = f"/systems/{system['id']}/inventory"
+    bomb = gzip.compress(bytes(64 * 2**20), 9)
+    assert len(bomb) < 100_000
+    before = peak_kib(server)
+    status, said = put(server, path, admin, bomb, Content_Type="text/tab-separated-values", Content_Encoding="gzip")
+    assert (status, said["status_code"]) == (413, 413)
+    assert peak_kib(server) - before < 16 * 1024
+    twice = gzip.compress(gzip.compress(bytes(64 * 2**20), 9), 9)
+    status, said = put(server, path, admin, twice, Content_Type="text/tab-separated-values", Content_Encoding="gzip")
+    assert status == 422
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'])
+def test_deep_nesting_is_400(server: Server, opening: bytes) -> None:
+    admin = dict(KEY.findall(server.said))["admin"]
+    deep = b'{"hostname": "deep", "metadata": {"a": ' + opening * 100_000
+    status, _ = put(server, "/systems/register", admin, deep, Content_Type="application/json")
+    assert status == 400
+    assert heartbeat_works(server)
