@@ -1,12 +1,13 @@
 """Documents (what is kept) -> planner values (what is reasoned about)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime, time
 from functools import lru_cache
 from typing import Any
 
 from handlers.request import Request
-from handlers.sync_groups import SyncGroup, interval_s
+from handlers.sync_groups import SyncGroup, all_groups, interval_s
 from handlers.values import unix
 from planner import plan_group
 from planner.model import (
@@ -19,6 +20,7 @@ from planner.model import (
     Lease,
     Loser,
     Member,
+    Neighbour,
     Plan,
     Policy,
     Replica,
@@ -26,7 +28,7 @@ from planner.model import (
     Step,
     Work,
 )
-from store import LEASES, REGISTRY, NotFound, Store, group_records, heartbeat_of, inventory_of
+from store import LEASES, REGISTRY, NotFound, Store, StoreError, group_records, heartbeat_of, inventory_of
 from store import documents as kept
 
 
@@ -195,8 +197,11 @@ def row_of(snapshot: Snapshot) -> kept.SnapshotRow:
 # --- what is under way, done, failed and decided -------------------------------------------------
 
 
-def work_of(request: Request, group: SyncGroup) -> Work:
-    """The witness's own memory that bears on a group."""
+def work_of(request: Request, group: SyncGroup, whole: bool = False) -> Work:
+    """The witness's own memory that bears on a group.
+
+    `whole`: with every group that has some of its systems, not only where something may go or was decided.
+    """
     store = request.store
     leases = store.read(LEASES)
     ids = [member.system_id for member in group.members if member.registered]
@@ -219,7 +224,22 @@ def work_of(request: Request, group: SyncGroup) -> Work:
         guards=tuple(Guard(each, name) for each in ids for name in store.read(inventory_of(each)).guards.ids()),
         decisions=tuple(decisions_of(store, group.id)),
         gone=tuple(_gone_of(store, ids)) if group.options.delete == "mirror" else (),
+        neighbours=tuple(_neighbours(request, group, whole or group.options.delete == "mirror")),
     )
+
+
+def _neighbours(request: Request, group: SyncGroup, whole: bool) -> Iterator[Neighbour]:
+    """The other groups with some of the same systems; unless `whole`, those alone that carry out a decision."""
+    ids = {member.system_id for member in group.members}
+    for other in all_groups(request):
+        if other.id == group.id or ids.isdisjoint(member.system_id for member in other.members):
+            continue
+        decisions: list[Decision] = []
+        with suppress(StoreError):  # a group whose decisions can't be read carries out none
+            decisions = [each for each in decisions_of(request.store, other.id) if each.strategy != "ignore"]
+        if decisions or whole:
+            members = members_of(request.store, other)
+            yield Neighbour(policy_of(request, other), tuple(members), tuple(decisions))
 
 
 def _by_time(credits: Iterable[kept.Credit]) -> list[kept.Credit]:

@@ -257,7 +257,7 @@ def show_prunable(request: Request, group_id: str) -> a.Prunable:
     group = get_group(request, group_id)
     context = group_plan(request, group)
     members = list(context.members.values())
-    work = work_of(request, group)
+    work = work_of(request, group, whole=True)
     facts = (context.policy, members, work, context.plan, request.now.timestamp())
     systems: dict[str, a.PrunableSystem] = {
         each.system_id: {

@@ -7,7 +7,7 @@ from typing import Literal
 from planner.admission import admitted, failure_of
 from planner.model import Conflict, Decision, Member, Option, Skip, Step
 from planner.resolutions import options, resolution_steps
-from planner.sites import Scene, Site
+from planner.sites import Scene, Site, scene_of
 
 Status = Literal["open", "pending", "ignored"]
 
@@ -73,8 +73,32 @@ def _hindrance(scene: Scene, step: Step) -> str | None:
     return failure_of(scene, step)
 
 
-def hold(errands: Iterable[Errand], path: str, site: Site) -> str | None:
-    """Why nothing else may go into a path on a member while a decision is carried out."""
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A dataset that another group is putting right: it, or its name while it is set aside, is that group's alone."""
+
+    group: str
+    system_id: str
+    dataset: str
+
+
+def claims_of(scene: Scene) -> tuple[Claim, ...]:
+    """What other groups have decided about their losers and not carried out yet."""
+    claims: list[Claim] = []
+    for each in sorted(scene.work.neighbours, key=lambda each: each.policy.group_id):
+        if each.decisions:
+            work = replace(scene.work, decisions=each.decisions, neighbours=())
+            errands = errands_of(scene_of(each.policy, each.members, work, scene.now), each.decisions)
+            losers = [loser for errand in errands if errand.binding for loser in errand.decision.losers]
+            claims += [Claim(each.policy.name, loser.system_id, loser.dataset) for loser in losers]
+    return tuple(claims)
+
+
+def hold(errands: Iterable[Errand], claims: Iterable[Claim], path: str, site: Site) -> str | None:
+    """Why nothing else may go into a path on a member while a decision is carried out, in whichever group."""
+    for claim in claims:
+        if claim.system_id == site.id and f"{site.dataset(path)}/".startswith(f"{claim.dataset}/"):
+            return f"{site.dataset(path)} waits until what the group {claim.group} decided about it has been done"
     if any(errand.holds_up(path, site) for errand in errands):
         return f"{site.dataset(path)} waits until what was decided about its conflict has been done"
     return None

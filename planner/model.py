@@ -205,6 +205,15 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Neighbour:
+    """Another group with some of the same systems: what it needs stays, and what it decided comes first."""
+
+    policy: Policy
+    members: tuple[Member, ...]
+    decisions: tuple[Decision, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Gone:
     """A snapshot that a system once reported and later did not."""
 
@@ -224,6 +233,7 @@ class Work:
     guards: tuple[Guard, ...] = ()
     decisions: tuple[Decision, ...] = ()
     gone: tuple[Gone, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
 
 
 # --- what should happen --------------------------------------------------------------------------

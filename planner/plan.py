@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from planner.admission import Admitted
 from planner.cells import cell_of
 from planner.conflicts import conflicts_of
-from planner.decisions import Errand, decide, errands_of, hold, with_options
+from planner.decisions import Errand, claims_of, decide, errands_of, hold, with_options
 from planner.mirror import bookmarks, deletions, mirrors, releases
 from planner.model import Conflict, Decision, Member, Plan, Policy, Skip, Work
 from planner.order import in_order, numbered
@@ -41,7 +41,8 @@ def plan_group(policy: Policy, members: Sequence[Member], work: Work, now: float
 
 def _survey(scene: Scene) -> _Survey:
     errands = errands_of(scene, scene.work.decisions)
-    strands = strands_of(scene, lambda path, site: hold(errands, path, site))
+    claims = claims_of(scene)
+    strands = strands_of(scene, lambda path, site: hold(errands, claims, path, site))
     return _Survey(errands, tuple(strands), with_options(scene, conflicts_of(scene, strands), errands))
 
 

@@ -2,14 +2,15 @@
 
 A snapshot is needed when it is the newest one that any two members share, when a transfer that is planned,
 running or broken off starts or ends with it, when it has holds or clones, and when it is the last copy of
-anything the group wants. Of several copies that nothing else keeps, one member is named to keep its own, so that
-hosts that prune in the same minute don't drop them all. Members that are away count with what they last reported.
-What is not known is needed, and what is known by its name only is never judged by it.
-A bookmark is needed when it is of such a base, or while any member has never said what it has.
+anything the group wants. Other groups with the same systems count for all but the last. Of several copies that
+nothing else keeps, one member is named to keep its own, so that hosts that prune in the same minute don't drop
+them all. Members that are away count with what they last reported. What is not known is needed, and what is known
+by its name only is never judged by it. A bookmark is needed when it is of such a base, or while any member has
+never said what it has.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from planner.credits import apply_credits
 from planner.globs import selects
@@ -50,8 +51,17 @@ class _Needs:
         if system is not None and guid is not None:
             self.found.setdefault((system, guid), []).append(_Need(reason, by))
 
+    def add_all(self, places: Iterable[tuple[str, str, "_Elsewhere"]]) -> None:
+        """What other groups need of datasets, given as system, dataset and their needs."""
+        for system, dataset, elsewhere in places:
+            for guid, need in elsewhere.get((system, dataset), ()):
+                self.found.setdefault((system, guid), []).append(need)
+
     def of(self, system: str, guid: str) -> list[_Need]:
         return self.found.get((system, guid), [])
+
+
+_Elsewhere = Mapping[tuple[str, str], Sequence[tuple[str, _Need]]]  # by system and dataset: guid and why
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +123,15 @@ def _cases(
     hosts = {member.system_id: member.hostname for member in ordered}
     clones = _clones(ordered)
     stops = _unaccepted(ordered, work)
-    unheard = [member for member in ordered if member.reported_at is None]
+    elsewhere = _needed_elsewhere(work, now)
+    known = {member.system_id: member for each in work.neighbours for member in each.members}
+    known.update({member.system_id: member for member in ordered})
+    unheard = [known[system_id] for system_id in sorted(known) if known[system_id].reported_at is None]
     found: dict[tuple[str, str], tuple[_Copy, _Case]] = {}
     selected: dict[str, bool] = {}
     for path, copies in _copies_by_path(policy, ordered, now).items():
         needs = _needs(path, copies, work, steps.get(path, ()), hosts)
+        needs.add_all((copy.system, copy.history.replica.dataset, elsewhere) for copy in copies)
         stop = stops.get(path) or _unreadable(copies)
         case = _Case(policy, copies, needs, stop, _pruned_on_the_hub(policy, copies, gone), clones, unheard, selected)
         found.update({(copy.system, copy.history.replica.dataset): (copy, case) for copy in copies if copy.imported})
@@ -176,6 +190,23 @@ def _needs(path: str, copies: Sequence[_Copy], work: Work, steps: Iterable[Step]
                 for copy in copies:
                     needs.add(copy.system, loser.base_guid, "resolving a conflict starts from it", loser.system_id)
     return needs
+
+
+def _needed_elsewhere(work: Work, now: float) -> _Elsewhere:
+    """What the members of other groups need of the systems that they share with this one."""
+    found: dict[tuple[str, str], list[tuple[str, _Need]]] = {}
+    for each in sorted(work.neighbours, key=lambda each: each.policy.group_id):
+        theirs = replace(work, decisions=each.decisions)
+        members = sorted(apply_credits(each.members, work), key=lambda member: member.system_id)
+        for path, copies in _copies_by_path(each.policy, members, now).items():
+            needs = _needs(path, copies, theirs, (), {})
+            for copy in copies:
+                for (system, guid), reasons in needs.found.items():
+                    if system == copy.system:
+                        where = f", in the group {each.policy.name}"
+                        told = [(guid, _Need(need.reason + where, need.by)) for need in reasons]
+                        found.setdefault((system, copy.history.replica.dataset), []).extend(told)
+    return found
 
 
 def _need_common(needs: _Needs, copy: _Copy, other: _Copy) -> None:
@@ -250,14 +281,15 @@ def _verdict(snapshot: Snapshot, copy: _Copy, case: _Case) -> Verdict:
     keeper = _keeper(snapshot, case) if case.wants(snapshot) else None
     if case.wants(snapshot) and keeper in (None, copy) and not needs:
         needs.append(_last_need(snapshot, copy, case))
-    by = {need.by for need in needs}
+    by = {need.by for need in needs if need.by is not None}
+    mine = [each.system for each in case.copies]
     return Verdict(
         system_id=copy.system,
         dataset=copy.history.replica.dataset,
         snapshot=snapshot,
         needed=bool(needs),
         reason="; ".join(dict.fromkeys(need.reason for need in needs)) or _why_it_may_go(keeper),
-        needed_by=tuple(c.system for c in case.copies if c.system in by),
+        needed_by=(*(system for system in mine if system in by), *sorted(by.difference(mine))),
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from planner import plan_group
-from planner.model import Decision, Failure, Gone, Guard, Member, Option, Plan, Policy, Replica, Work
+from planner.model import Decision, Failure, Gone, Guard, Member, Neighbour, Option, Plan, Policy, Replica, Work
 from planner.prune import prunable, prunable_bookmarks
 from planner.resolutions import STRATEGIES, choose
 from tests.pictures import NOW, history_of, hub_policy, lease_of, member_with, members_of, peers_policy
@@ -229,6 +229,9 @@ def _decided(case: Case) -> Iterator[Case]:
     empty = Replica("tank/data", kind="filesystem", written=0, encryption="off")
     kids = {f"{aside}/kid": Replica(f"{aside}/kid"), "tank/data/kid": Replica("tank/data/kid")}
     yield after("half way", [a, replace(b, replicas={"tank": pool, aside: old})])
+    beside = Neighbour(case.policy, (a, replace(b, replicas={"tank": pool, aside: old})), (keep,))
+    other = after("half way, seen by another group", [a, replace(b, replicas={"tank": pool, aside: old})])
+    yield replace(other, work=Work(neighbours=(beside,)))
     yield after("made anew", [a, replace(b, replicas={"tank": pool, aside: old, "tank/data": empty})])
     begun = replace(empty, resume_token=encode_resume_token("tank/data@2", "2", "1", 40))
     yield after("broken off", [a, replace(b, replicas={"tank": pool, aside: old, "tank/data": begun})])
@@ -274,6 +277,8 @@ def _pruned() -> Iterator[Case]:
     name = "x" * 240
     long = [member_with("A", "", {name: "2 3"}), member_with("B", "", {name: "2"})]
     yield Case("no room for a bookmark's name", long, mirror)
+    elsewhere = Neighbour(peers_policy(), tuple(members_of("B: 1 2 3 C: 1")))
+    yield Case("another group needs it", members_of("A: 1 2 3 B: 1 2 3"), hub_policy(), Work(neighbours=(elsewhere,)))
     yield Case("a token nobody can read", [a, changed(b, resume_token="1-x")], hub_policy())
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from planner import plan_group
 from planner.decisions import Errand
-from planner.model import Credit, Decision, Failure, Lease, Member, Plan, Policy, Step, Work
+from planner.model import Credit, Decision, Failure, Lease, Member, Neighbour, Plan, Policy, Step, Work
 from planner.sites import scene_of
 from tests.conflict_world import Hosts, a_host, diverged, kept, members_of, obey, unrelated
 from tests.zfs_model import Pools
@@ -368,3 +368,22 @@ def test_members_are_not_changed() -> None:
     before = [replace(member) for member in members]
     plan_group(HUB, members, Work(decisions=(decision,)), NOW)
     assert members == before
+
+
+def test_what_another_group_puts_right_waits_for_it() -> None:
+    """Half way through keep, the dataset's name is free; no other group may send into it."""
+    hosts, decision = hub_wins()
+    mine, other = Work(decisions=(decision,)), replace(HUB, group_id="other", name="other")
+
+    def beside() -> Plan:
+        return plan(hosts, Work(neighbours=(Neighbour(HUB, tuple(members_of(hosts)), (decision,)),)), other)
+
+    held = "pool/root/data waits until what the group media decided about it has been done"
+    assert held in [skip.reason for skip in beside().skips], "before it has begun, too"
+    obey(plan(hosts, mine).steps[0], hosts)
+    assert story(plan(hosts, policy=other)) == ["create B data", "sync B data"], "it would, without that"
+    assert story(beside()) == []
+    assert [skip.reason for skip in beside().skips if skip.target == "B"] == [held]
+    follow(hosts, mine)
+    newer(hosts, "A", "5")
+    assert story(beside()) == ["sync B data"], "once it is done, all goes on"

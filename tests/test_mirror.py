@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from planner import plan_group
-from planner.model import Bookmark, Failure, Gone, Guard, Lease, Member, Plan, Replica, Step, Work
-from tests.pictures import DAY, NOW, draw, hub_policy, member_with, members_of, reasons
+from planner.model import Bookmark, Failure, Gone, Guard, Lease, Member, Neighbour, Plan, Replica, Step, Work
+from tests.pictures import DAY, NOW, draw, hub_policy, member_with, members_of, peers_policy, reasons
 
 PATIENT = 200 * DAY  # nobody is late
 
@@ -196,8 +196,11 @@ def _with(member: Member, held: Replica) -> Member:
 # --- and when they go ------------------------------------------------------------------------------
 
 
-def released(picture: str, **fields: Any) -> str:
-    return ", ".join(part for part in draw(mirrored(picture, **fields)).split(", ") if "release" in part) or "nothing"
+def released(picture: str, work: Work | None = None, **fields: Any) -> str:
+    return (
+        ", ".join(part for part in draw(mirrored(picture, work=work, **fields)).split(", ") if "release" in part)
+        or "nothing"
+    )
 
 
 @pytest.mark.parametrize(
@@ -252,3 +255,28 @@ def test_a_release_waits_for_what_changes_the_dataset() -> None:
 def test_a_transfer_under_way_keeps_the_bookmark_that_it_started_from() -> None:
     lease = Lease("x", "g", "A", "A", "B", "tank/data", "tank/data", "1", "3", NOW + 60)
     assert mirrored("A: #1@zfs-sync-1 2 3 B: 2 3", work=Work(leases=(lease,))).steps == ()
+
+
+# --- other groups ----------------------------------------------------------------------------------
+
+
+def beside(picture: str) -> Work:
+    """What a group of the same datasets adds, and that A has destroyed 1."""
+    members = tuple(members_of(picture))
+    return Work(gone=gone("1"), neighbours=(Neighbour(replace(peers_policy(), group_id="h", name="other"), members),))
+
+
+def test_what_another_group_goes_on_from_is_neither_deleted_nor_released() -> None:
+    assert draw(mirrored("A: 2 3 B: 1 2 3", work=beside("B: 1 2 3 C: 1 2 3"))) == "B delete 1"
+    assert draw(mirrored("A: 2 3 B: 1 2 3", work=beside("B: 1 2 3 C: 1"))) == "nothing"
+    assert draw(mirrored("A: 2 3 B: 1 2 3", work=beside("B: 1 2 3 C-: 1"))) == "nothing"
+    assert released("A: #1@zfs-sync-1 2 3 B: 2 3", work=beside("A: #1@zfs-sync-1 2 3 C: 1")) == "nothing"
+    assert "release" in released("A: #1@zfs-sync-1 2 3 B: 2 3", work=beside("A: #1@zfs-sync-1 2 3 C: 2"))
+
+
+def test_no_bookmark_goes_before_the_members_of_other_groups_have_said_what_they_have() -> None:
+    work = beside("A: #1@zfs-sync-1 2 3 C: 3")
+    (other,) = work.neighbours
+    unheard = replace(other.members[1], replicas={}, reported_at=None, confirmed_at=None)
+    other = replace(other, members=(other.members[0], unheard))
+    assert released("A: #1@zfs-sync-1 2 3 B: 2 3", work=replace(work, neighbours=(other,))) == "nothing"

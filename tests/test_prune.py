@@ -16,6 +16,7 @@ from planner.model import (
     Lease,
     Loser,
     Member,
+    Neighbour,
     Plan,
     Policy,
     Replica,
@@ -339,3 +340,21 @@ def test_the_hub_keeps_what_all_have() -> None:
     verdicts = judge(members("A: 1 2  B: 1 2  C: 1 2"), policy)
     assert droppable(verdicts) == "A 1, C 1"
     assert the(verdicts, "B", "s1").reason == "the hub keeps the copy that lets hostA and hostC let theirs go"
+
+
+def test_another_group_says_what_it_needs_and_for_whom() -> None:
+    other = replace(POLICY, group_id="other", name="offsite")
+    work = Work(neighbours=(Neighbour(other, tuple(members("B: 1 2 3  C: 1"))),))
+    alone, beside = (judge(members("A: 1 2 3  B: 1 2 3"), work=each) for each in (NO_WORK, work))
+    assert (droppable(alone), droppable(beside)) == ("B 1 2", "A 1, B 2")
+    assert the(beside, "B", "s1").reason == "it is the newest snapshot shared with hostC, in the group offsite"
+    assert the(beside, "B", "s1").needed_by == ("C",)
+
+
+def test_a_decision_of_another_group_keeps_what_it_starts_from() -> None:
+    loser = Loser("B", "tank/data", "2", ("3",), 0, "tank/data.aside-0")
+    other = Neighbour(
+        POLICY, tuple(members("B: 1 2 3  C: 3")), (Decision("c", "data", "manual", "C", False, (loser,)),)
+    )
+    verdicts = judge(members("A: 1 2 3  B: 1 2 3"), work=Work(neighbours=(other,)))
+    assert the(verdicts, "B", "s2").reason == "resolving a conflict starts from it, in the group media"

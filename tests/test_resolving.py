@@ -186,6 +186,20 @@ def test_while_a_dataset_is_set_aside_no_group_changes_what_lies_below(boxes: Bo
     assert "is working on" in shown["skipped"][0]["reason"]
 
 
+def test_no_other_group_sends_into_the_name_of_what_was_set_aside(boxes: Boxes) -> None:
+    members = {boxes.nas.id: {"root": "tank"}, boxes.backup.id: {"root": "vault/nas"}}
+    body = {"name": "second", "members": members, "hub_system_id": boxes.nas.id}
+    second = boxes.client.call("POST", "/sync-groups", body).json["id"]
+    resolve(boxes, diverged(boxes)["id"], "manual", system_id=boxes.nas.id)
+    rename = boxes.plan()["actions"][0]
+    finish(boxes.backup, rename, start(boxes.backup, rename).json["lease_token"])
+    shown = boxes.client.get(f"/sync/{second}/instructions")
+    assert shown["actions"] == []
+    assert "waits until what the group media decided" in shown["skipped"][0]["reason"]
+    follow(boxes)
+    assert boxes.client.get(f"/sync/{second}/instructions")["skipped"] == []
+
+
 def test_an_inventory_that_shows_something_else_leaves_it_pending(boxes: Boxes) -> None:
     resolve(boxes, diverged(boxes)["id"], "manual", system_id=boxes.nas.id)
     follow(boxes)

@@ -402,3 +402,18 @@ def test_prunable_says_what_may_go_and_for_whom_the_rest_is_kept(small: Boxes) -
     assert all(
         entry["reason"] and entry["guid"] for each in answer["systems"] for entry in each["prunable"] + each["keep"]
     )
+
+
+def test_prunable_keeps_what_another_group_needs(small: Boxes) -> None:
+    small.nas.report(listing("tank: 1 2 3"), COLUMNS)
+    small.backup.report(listing("vault:", "vault/nas: 1 2 3"), COLUMNS)
+    other = small.client.register("other")
+    other.report(listing("pool: 1"), COLUMNS)
+    members = {small.backup.id: {"root": "vault/nas"}, other.id: {"root": "pool"}}
+    small.client.call("POST", "/sync-groups", {"name": "second", "members": members})
+    answer = small.nas.get(f"/sync/{small.group}/prunable")
+    (kept,) = [each for each in answer["systems"] if each["system_id"] == small.backup.id]
+    assert [entry["name"] for entry in kept["prunable"]] == ["s2"]
+    (first,) = [entry for entry in kept["keep"] if entry["name"] == "s1"]
+    assert other.id in first["needed_by"]
+    assert "it is the newest snapshot shared with other, in the group second" in first["reason"]
