@@ -1,6 +1,7 @@
 """Inventories: the full truth about a host, reported at once, compared with the last report, and kept."""
 
 import hashlib
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,10 +18,14 @@ from handlers.request import TSV, Answer, Request
 from handlers.resolving import settle_decisions
 from handlers.values import identity
 from handlers.wire import decode_json, etag_of, require_match
+from planner.names import dataset_problem
 from planner.paths import pool_of
-from store import LEASES, REGISTRY, heartbeat_of, history_of, inventory_of
+from store import LEASES, REGISTRY, Damaged, heartbeat_of, history_of, inventory_of
 from store.documents import DatasetDoc, GoneRow, GuardFlag, Heartbeat, Report, SnapshotRow, Summary, System
 
+log = logging.getLogger("zfs_sync.inventories")
+
+LAST = "current"  # the id of the only document in an inventory's table of reports
 GUARD_AT_LEAST = 3  # so many snapshots may go at once, whatever share of the dataset they are
 
 
@@ -41,13 +46,42 @@ class Comparison:
 def replace_inventory(request: Request, system_id: str, query: ColumnsQuery) -> a.InventoryCounts:
     """Take a full report: JSON, or raw `zfs list -Hp` output. What is not in it is gone; always 200, with counts."""
     system = request.store.read(REGISTRY).systems.get(system_id)
-    body_digest = _body_digest(request, query)
-    answer = None if request.if_match else _unchanged(request, system_id, body_digest)
-    if answer is None:
-        answer = _keep_report(request, system, _read(request, query), body_digest)
+    try:
+        answer = _take_report(request, system, query)
+    except Damaged:
+        _heal(request, system, _read(request, query))
+        answer = _take_report(request, system, query)
     _drop_credits(request, system_id)
     settle_decisions(request, system_id)
     return answer
+
+
+def _take_report(request: Request, system: System, query: ColumnsQuery) -> a.InventoryCounts:
+    body_digest = _body_digest(request, query)
+    answer = None if request.if_match else _unchanged(request, system.id, body_digest)
+    return answer or _keep_report(request, system, _read(request, query), body_digest)
+
+
+def _heal(request: Request, system: System, reported: ReportedInventory) -> None:
+    """Start afresh what is damaged of the files that a full report is kept in: the report says it all again.
+
+    What the old inventory alone knew is lost: guards, and what was on pools that are not imported. So nothing is
+    deleted of any dataset that it named, or that is there now, until an admin accepts.
+    """
+
+    def guard(view: Any, lost: set[str]) -> None:
+        for name in sorted({*reported.datasets, *(id for id in lost - {LAST} if dataset_problem(id) is None)}):
+            view.guards.put(GuardFlag(id=name, raised_at=request.now, lost=0, had=0))
+
+    store, day = request.store, f"{request.now:%Y-%m-%d}"
+    healed = [
+        store.start_afresh(inventory_of(system.id), guard),
+        store.start_afresh(heartbeat_of(system.id)),
+        store.start_afresh(history_of(system.id, day)),
+    ]
+    for problem in filter(None, healed):
+        log.warning("started afresh, and the old content kept beside it: %s", problem)
+        record(request, "store.healed", subject=system.hostname, system_id=system.id, problem=problem)
 
 
 def _keep_report(request: Request, system: System, reported: ReportedInventory, body_digest: str) -> a.InventoryCounts:
@@ -61,9 +95,9 @@ def _keep_report(request: Request, system: System, reported: ReportedInventory, 
         compared = compare(before, reported, request.now, request.config.delete_guard_percent)
         _write(view, compared, reported)
         changed = bool(compared.changed or compared.dropped)
-        old = view.reports.get("current") if "current" in view.reports else None
+        old = view.reports.get(LAST) if LAST in view.reports else None
         report = Report(
-            id="current",
+            id=LAST,
             reported_at=request.now,
             changed_at=request.now if changed or old is None else old.changed_at,
             columns=reported.columns,
@@ -119,7 +153,7 @@ def show_inventory(request: Request, system_id: str) -> Answer[a.Inventory]:
 
 def _columns(view: Any) -> list[str]:
     """The columns of the last report; the usual ones where only single snapshots were reported."""
-    said = view.reports.get("current").columns if "current" in view.reports else []
+    said = view.reports.get(LAST).columns if LAST in view.reports else []
     return said or columns_of(None)
 
 
@@ -203,7 +237,7 @@ def _unchanged(request: Request, system_id: str, body_digest: str) -> a.Inventor
 
 
 def _last_report(view: Any, body_digest: str) -> Report | None:
-    report = view.reports.get("current") if "current" in view.reports else None
+    report = view.reports.get(LAST) if LAST in view.reports else None
     return report if report is not None and report.body_digest == body_digest else None
 
 

@@ -17,7 +17,7 @@ from handlers.limiting import count_attempt
 from handlers.pages import paginated
 from handlers.request import Answer, Request
 from handlers.wire import require_match
-from store import LEASES, REGISTRY, AlreadyExists, Store, heartbeat_of, inventory_of
+from store import LEASES, REGISTRY, AlreadyExists, Damaged, Store, heartbeat_of, inventory_of
 from store.documents import Heartbeat, System
 
 
@@ -118,7 +118,10 @@ def report_heartbeat(request: Request, system_id: str, body: HeartbeatBody) -> A
     system = store.read(REGISTRY).systems.get(system_id)
     said: dict[str, Any] = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not None}
     digest = said.pop("inventory_digest", None)
-    fits = digest is None or digest == _last_digest(store, system_id)
+    try:
+        fits = digest is None or digest == _last_digest(store, system_id)
+    except Damaged:
+        fits = False  # the report that is then asked for heals it
     with store.transaction(heartbeat_of(system_id)) as tx:
         beats = tx[heartbeat_of(system_id)].heartbeats
         before = beats.get(system_id) if system_id in beats else Heartbeat(id=system_id, last_seen_at=request.now)

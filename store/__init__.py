@@ -4,7 +4,7 @@ Readers take no lock; writers take one per file. All that other packages import 
 (`store.documents`) and the keys (`store.keys`).
 """
 
-from store.errors import AlreadyExists, Busy, NotFound, StoreError, StoreFull
+from store.errors import AlreadyExists, Busy, Damaged, NotFound, StoreError, StoreFull
 from store.shards import (
     ALERTS,
     LEASES,
@@ -28,6 +28,7 @@ __all__ = [
     "REGISTRY",
     "AlreadyExists",
     "Busy",
+    "Damaged",
     "NotFound",
     "Shard",
     "Store",

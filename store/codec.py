@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
-from store.errors import StoreError
+from store.errors import Damaged, StoreError
 
 T = TypeVar("T")
 
@@ -31,6 +31,7 @@ _raw_tables = msgspec.json.Decoder(RawTables)
 _plain_tables = msgspec.json.Decoder(PlainTables)
 _encoder = msgspec.json.Encoder()
 _SCHEMA_IN_HEAD = re.compile(rb'"schema": ?(\d+)')
+_IDS = re.compile(rb'\{"id": ?"([^"\\]*)"')
 _ID_IN_FRONT = re.compile(rb'\{"id":"([^"\\]*)"')
 
 
@@ -128,8 +129,13 @@ def encode_tables(meta: Meta, tables: Mapping[str, Sequence[tuple[int | str, Raw
     return b"".join(parts)
 
 
-def damaged(file: str, error: object) -> StoreError:
-    return StoreError(f"{file} is damaged: {error}. Restore it from a backup, or move it away to start it afresh")
+def damaged(file: str, error: object) -> Damaged:
+    return Damaged(f"{file} is damaged: {error}. Restore it from a backup, or move it away to start it afresh")
+
+
+def ids_in(data: bytes) -> set[str]:
+    """What ids of documents can still be found in a content, be it damaged or not."""
+    return {found.decode("utf-8", "replace") for found in _IDS.findall(data)}
 
 
 def _decode(decoder: msgspec.json.Decoder[T], data: bytes, file: str) -> T:

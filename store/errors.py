@@ -22,6 +22,10 @@ class StoreError(Exception):
     """A file can't be read or written. The message names it; the other files still work."""
 
 
+class Damaged(StoreError):
+    """What a file holds can't be understood, and never will be: it was cut off, or others wrote to it."""
+
+
 class StoreFull(StoreError):
     """The disk or the quota is full. What was stored before is unchanged."""
 

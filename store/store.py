@@ -13,10 +13,11 @@ from pathlib import Path
 from threading import Lock, local
 from typing import NamedTuple, TypeVar, cast
 
+from store.codec import ids_in
 from store.documents import Event
 from store.engine import Engine
 from store.engines import engine_at
-from store.errors import StoreError
+from store.errors import Damaged, StoreError
 from store.migrations import migrate
 from store.shards import (
     LEASES,
@@ -104,6 +105,31 @@ class Store:
         with self._locked([shard], None):
             self._engine.remove(shard.name)
             self._cache.drop(shard.name)
+
+    def start_afresh(self, shard: Shard[V], fill: Callable[[V, set[str]], None] = lambda view, ids: None) -> str | None:
+        """Put an empty shard in the place of a damaged one, which is kept beside it, where only a person looks.
+
+        `fill` may put documents into the new one; it is told what ids could still be read in the old one. Returns
+        what was wrong; None if nothing is, and then nothing changes.
+        """
+        with self._locked([shard], None):
+            held = self._engine.read(shard.name)
+            problem = self._damage(shard)
+            if problem is None or held is None or held.data is None:
+                return None
+            self._engine.keep_old(shard.name, f"damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}", held.data)
+            view = shard.view.of(None, self._engine.place(shard.name)).editable()
+            fill(cast(V, view), ids_in(held.data))
+            view.close()
+            self._save({shard: view})
+        return problem
+
+    def _damage(self, shard: Shard[View]) -> str | None:
+        try:
+            self.read(shard).decode_all()
+        except Damaged as damage:
+            return str(damage)
+        return None
 
     def shards(self, kind: str) -> list[Shard[View]]:
         """Every shard there is of a kind: heartbeats, inventories, groups, history or events; the oldest first."""

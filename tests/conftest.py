@@ -23,6 +23,7 @@ ON_BOTH = (
     "auth",
     "conflicts",
     "events",
+    "healing",
     "inventories",
     "resolving",
     "store",
