@@ -59,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     checking = commands.add_parser(
         "check", parents=[shared], help="check the configuration and every file of the store"
     )
+    repair = "put aside what is damaged or of no registered system, and start it afresh where that can be done"
+    checking.add_argument("--repair", action="store_true", help=repair)
     checking.set_defaults(run=check.check)
     _add_backups(commands, shared)
     _add_telling(commands, shared, as_json)

@@ -2,13 +2,14 @@
 
 import argparse
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import config
 from cli.terminal import OpenWitness, load_settings, require_owner
 from handlers.local import ask, request_here
 from handlers.request import Witness
-from store import ALERTS, LEASES, LIMITS, REGISTRY, Busy, Shard, StoreError
+from store import ALERTS, LEASES, LIMITS, REGISTRY, Busy, Shard, Store, StoreError
 
 KINDS = ("heartbeats", "inventories", "groups", "history", "events")
 
@@ -20,7 +21,9 @@ def check(options: argparse.Namespace, open_witness: OpenWitness) -> int:
     require_owner(settings)
     witness = open_witness(settings)
     print(f"store: {witness.store.where}")
-    problems = [*_files(witness), *_missing_files(settings)]
+    for repair in _repairs(witness.store) if options.repair else []:
+        print(f"repaired: {repair}")
+    problems = [*_files(witness), *_strays(witness.store), *_missing_files(settings)]
     for note in [] if problems else _notes(witness):
         print(f"note: {note}")
     for problem in problems:
@@ -50,6 +53,39 @@ def _files(witness: Witness) -> Iterator[str]:
             for name, kept in view.tables.items():
                 counts[name] = counts.get(name, 0) + len(kept)
         print(f"{kind}: {', '.join(f'{count} {name}' for name, count in counts.items() if count) or 'nothing yet'}")
+
+
+def _repairs(store: Store) -> Iterator[str]:
+    """Put aside what is damaged or nobody's, and say so. The registry is only to be had from a backup; an inventory is
+    replaced by the next report of its system, which knows better what to be careful with."""
+    try:
+        strays = _stray_shards(store)
+    except StoreError:
+        strays = []  # without the registry nobody is known
+    for shard in strays:
+        store.put_aside(shard)
+        yield f"{shard.name} is of a system that is not registered: put aside"
+    kinds = ("heartbeats", "groups", "history", "events")
+    for shard in [LEASES, ALERTS, LIMITS, *(shard for kind in kinds for shard in store.shards(kind))]:
+        problem = store.start_afresh(shard)
+        if problem is not None:
+            yield f"{problem}: done, it is empty now"
+
+
+def _strays(store: Store) -> Iterator[str]:
+    """What no registered system owns, as after a copy that began before one was registered."""
+    with suppress(StoreError):  # which was told already
+        for shard in _stray_shards(store):
+            yield f"{shard.name} is of a system that is not registered; check --repair puts it aside"
+
+
+def _stray_shards(store: Store) -> list[Shard[Any]]:
+    kinds = ("heartbeats", "inventories", "history")
+    shards = [
+        shard for kind in kinds for shard in store.shards(kind)
+    ]  # first: a system is registered before it reports
+    known = set(store.read(REGISTRY).systems.ids())
+    return [shard for shard in shards if shard.name.split("/")[1] not in known]
 
 
 def _missing_files(settings: config.Config) -> Iterator[str]:

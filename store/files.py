@@ -21,7 +21,7 @@ from store.errors import Busy, refusals
 from store.locks import Locks
 from store.shards import is_shard_name, lock_of
 
-_TEMPORARY = re.compile(r"\.(.+?)(?:\.json(?:\.schema-\d+|\.damaged-[^.]+\.\d+Z)?)?\.[0-9a-f]{16}\.tmp")
+_TEMPORARY = re.compile(r"\.(.+?)(?:\.json(?:\.schema-\d+|\.(?:damaged|aside)-[^.]+\.\d+Z)?)?\.[0-9a-f]{16}\.tmp")
 
 
 class FileEngine:

@@ -124,6 +124,15 @@ class Store:
             self._save({shard: view})
         return problem
 
+    def put_aside(self, shard: Shard[View]) -> None:
+        """Drop a shard; its content stays where only a person looks for it."""
+        with self._locked([shard], None):
+            held = self._engine.read(shard.name)
+            if held is not None and held.data is not None:
+                self._engine.keep_old(shard.name, f"aside-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}", held.data)
+                self._engine.remove(shard.name)
+            self._cache.drop(shard.name)
+
     def _damage(self, shard: Shard[View]) -> str | None:
         try:
             self.read(shard).decode_all()

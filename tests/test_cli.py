@@ -310,6 +310,32 @@ def test_check_names_every_damaged_file_and_reads_on(example: Witness, tmp_path:
     assert "inventories: 1 reports" in said or "inventories: 2 reports" in said
 
 
+def test_check_repairs_what_can_be_done_without(example: Witness, tmp_path: Path, command: Command) -> None:
+    data = tmp_path / "data"
+    nobody = data / "heartbeats" / "nobody.json"
+    nobody.write_bytes(next((data / "heartbeats").glob("*.json")).read_bytes())
+    (data / "leases.json").write_text('{"_meta":{"1":{"gen":NaN')
+    assert command("check")[1].endswith("2 problems\n")
+    done, said, _ = command("check", "--repair")
+    assert done == 0
+    assert "repaired: heartbeats/nobody is of a system that is not registered: put aside\n" in said
+    assert f"repaired: {data}/leases.json is damaged" in said
+    assert not nobody.exists()
+    assert [path.read_text()[-3:] for path in data.glob("leases.json.damaged-*")] == ["NaN"]
+    assert len(list(nobody.parent.glob("nobody.json.aside-*"))) == 1
+    assert "repaired" not in command("check", "--repair")[1]
+
+
+def test_check_leaves_the_registry_and_inventories_to_others(
+    tmp_path: Path, example: Witness, command: Command
+) -> None:
+    inventory = next((tmp_path / "data" / "inventories").glob("*.json"))
+    for file in (inventory, tmp_path / "data" / "registry.json"):
+        file.write_bytes(b"half")
+        done, _, _ = command("check", "--repair")
+        assert (done, file.read_bytes()) == (1, b"half")
+
+
 def test_check_notes_whom_a_group_still_expects_and_misses_files(tmp_path: Path, command: Command) -> None:
     opened(tmp_path, "groups: [{name: a, systems: {nas: }}]")
     assert "note: group a: nas has not registered yet\nall is well\n" in command("check")[1]

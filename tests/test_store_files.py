@@ -275,6 +275,7 @@ DAMAGES = {
     "not an object": b"[]",
     "no generation": b'{"systems":{}}',
     "a generation of another kind": b'{"_meta":{"1":{"gen":"x"}}}',
+    "not a number": b'{"_meta":{"1":{"gen":NaN,"nonce":"0","schema":1}}}',
     "nested too deeply": b'{"_meta":' * 100_000,
 }
 
