@@ -18,7 +18,7 @@ HEAD_BYTES = 16384  # a head that is longer is the parser's to refuse
 HEAD_S = 5.0  # for a TLS handshake and a head that a thread reads
 IDLE_S = 20.0  # between two pieces of a body or of an answer
 REQUEST_S = 600.0  # for a whole request: as long as an agent waits
-DRAIN_S = 1.0  # for a body that was refused unread
+DRAIN_S = 0.2  # for a body that was refused unread
 CLOSE_S = 0.2  # for the caller to close first
 
 

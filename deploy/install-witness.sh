@@ -56,7 +56,8 @@ copy_program() { # beside, then in one move: an interrupted copy is never what r
         chmod 755 "$program.new/.venv/bin/python"
     else
         python3 -m venv "$program.new/.venv"
-        "$program.new/.venv/bin/python" -m pip install -q -r "$program.new/requirements.txt"
+        "$program.new/.venv/bin/python" -m pip install -q --require-hashes \
+            -r "$program.new/deploy/requirements.hashes.txt"
     fi
     (cd "$program.new" && .venv/bin/python zfs_sync.py --version) || die "the program does not start; nothing was changed"
     if [ -e "$program" ]; then mv "$program" "$program.old"; fi

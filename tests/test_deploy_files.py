@@ -33,17 +33,29 @@ def test_the_image_gets_every_part_of_the_program() -> None:
     copied = set(re.findall(r"^COPY (?!--)(\S+)", (DEPLOY / "docker" / "Dockerfile").read_text(), re.M))
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
     kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    assert copied == packages | {"zfs_sync.py", "requirements.txt"} == kept
+    assert copied == packages | {"zfs_sync.py", "deploy/docker/requirements.hashes.txt"} == kept
 
 
 def test_the_image_and_the_function_get_the_extras_that_are_tested() -> None:
     tested = (ROOT / "tests" / "requirements.txt").read_text().splitlines()
-    image = (DEPLOY / "docker" / "Dockerfile").read_text()
+    image = (DEPLOY / "docker" / "requirements.hashes.txt").read_text()
     function = (DEPLOY / "function" / "requirements.txt").read_text().splitlines()
     assert [line for line in function if not line.startswith("#")] == [line for line in tested if line in function]
     for extra in ("psycopg", "apprise"):
         (pin,) = (line for line in tested if line.startswith(extra))
         assert pin in image
+
+
+@pytest.mark.parametrize("file", [DEPLOY / "requirements.hashes.txt", DEPLOY / "docker" / "requirements.hashes.txt"])
+def test_packages_with_hashes_are_those_that_are_tested(file: Path) -> None:
+    lines = [line for line in file.read_text().splitlines() if not line.lstrip().startswith("#")]
+    wanted = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if "win32" not in line]
+    pinned = [line.removesuffix(" \\") for line in lines if not line.startswith(" ")]
+    assert set(wanted) <= set(pinned)
+    assert all(re.fullmatch(r"[a-z0-9-]+(\[[a-z,]+\])?==\S+", pin) for pin in pinned)
+    hashes = [line for line in lines if line.startswith(" ")]
+    assert all(re.fullmatch(r" +--hash=sha256:[0-9a-f]{64}( \\)?", line) for line in hashes)
+    assert len(hashes) >= len(pinned)
 
 
 @pytest.mark.parametrize("file", COMPOSE, ids=lambda path: path.name)
