@@ -1,5 +1,6 @@
 """Conflicts, what each way out would cost, and a person's decision."""
 
+from collections.abc import Callable
 from typing import Any, Literal, cast
 
 from handlers import plan_answers as a
@@ -43,9 +44,11 @@ def _listed(shown: list[a.Conflict], query: ConflictQuery, group_id: str | None)
     return {"conflicts": conflicts, "count": len(conflicts), "sync_group_id": group_id}
 
 
-def conflicts_of(request: Request, context: GroupPlan) -> list[a.Conflict]:
+def conflicts_of(
+    request: Request, context: GroupPlan, is_shown: Callable[[Conflict], bool] = lambda _: True
+) -> list[a.Conflict]:
     """The live conflicts; then decided ones whose evidence is gone: pending until the inventories prove them."""
-    shown = [present_conflict(request, context, conflict) for conflict in context.plan.conflicts]
+    shown = [present_conflict(request, context, each) for each in context.plan.conflicts if is_shown(each)]
     live = {conflict.id for conflict in context.plan.conflicts}
     for decision in request.store.read(group_records(context.group.id)).decisions.all():
         if decision.id not in live and decision.conflict:

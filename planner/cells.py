@@ -25,7 +25,7 @@ def cell_of(scene: Scene, course: Course | Leaderless, outcome: Outcome) -> Cell
         newest_common=newest if outcome.is_source else common.at_target if common else None,
         missing=lack.older + lack.newer,
         lag_s=lag,
-        late=quiet or is_late(scene, outcome),
+        late=quiet or lag > _patience_s(scene),
         bytes_to_send=lack.size_bytes,
     )
 

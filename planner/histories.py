@@ -49,7 +49,7 @@ class History:
 
 def history(replica: Replica) -> History:
     """The replica with its index. What is known by name only is not in it: it never counts as common."""
-    places = {s.guid: place for place, s in enumerate(replica.snapshots) if is_certain(s)}
+    places = {s.guid: place for place, s in enumerate(replica.snapshots) if s.guid and not s.by_name}  # is_certain
     return History(replica, places, {mark.guid: mark for mark in replica.bookmarks if mark.guid})
 
 

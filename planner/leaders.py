@@ -82,9 +82,13 @@ def _newest_first(site: Site, path: str) -> tuple[int, int]:
 
 
 def _whom_all_follow(scene: Scene, path: str, holders: Sequence[Site]) -> Site | None:
+    others = list(holders)
     for leader in holders:
-        if all(_can_follow(scene, path, leader, other) for other in holders if other is not leader):
+        unable = next((o for o in others if o is not leader and not _can_follow(scene, path, leader, o)), None)
+        if unable is None:
             return leader
+        others.remove(unable)  # who can't follow one most likely can't follow the next either: asked first
+        others.insert(0, unable)
     return None
 
 

@@ -231,9 +231,9 @@ def _set_aside(remedy: Remedy, here: Replica) -> None:
 
 def _longest_name(member: Member, dataset: str) -> int:
     """The length of the longest name of a dataset and all below it, snapshots and bookmarks included."""
-    longest = 0
+    longest, below = 0, f"{dataset}/"
     for name, replica in member.replicas.items():
-        if name == dataset or name.startswith(f"{dataset}/"):
+        if name == dataset or name.startswith(below):
             marks = [len(mark.name) + 1 for mark in replica.snapshots] + [len(m.name) + 1 for m in replica.bookmarks]
             longest = max(longest, len(name) + max(marks, default=0))
     return longest
@@ -334,7 +334,8 @@ def _promote(remedy: Remedy, here: Replica | None, arrival: Step | None) -> None
 def _name_children_back(remedy: Remedy, old: Replica) -> None:
     """What lies below moved along with the rename. It goes back under its name, and on as before."""
     case = remedy.case
-    below = {name[len(old.dataset) + 1 :] for name in case.target.replicas if name.startswith(f"{old.dataset}/")}
+    above = f"{old.dataset}/"
+    below = {name[len(above) :] for name in case.target.replicas if name.startswith(above)}
     clashes = []
     for child in sorted({name.partition("/")[0] for name in below if not is_internal(name)}):
         name = f"{case.loser.dataset}/{child}"

@@ -25,7 +25,19 @@ class _Holder:
 
 def options(conflict: Conflict, policy: Policy, members: Sequence[Member], work: Work) -> tuple[Option, ...]:
     """What each strategy would do, keeping what loses; manual stands for whomever a person names."""
-    return tuple(choose(conflict, strategy, None, False, policy, members, work) for strategy in STRATEGIES)
+    members, work = apply_credits(members, work), replace(work, credits=())
+    holders = _holders(conflict.path, policy, members)
+    found: list[Option] = []
+    outcomes: dict[str, Option] = {}  # by winner: most rules choose the same one, and then do the same
+    for strategy in STRATEGIES:
+        choice = _choice(conflict, strategy, None, False, holders, members)
+        if isinstance(choice, _Holder):
+            winner = choice.member.system_id
+            if winner not in outcomes:
+                outcomes[winner] = _outcome(conflict, strategy, choice, False, policy, members, work, holders)
+            choice = replace(outcomes[winner], strategy=strategy)
+        found.append(choice)
+    return tuple(found)
 
 
 def choose(
@@ -40,6 +52,21 @@ def choose(
     """What one strategy would do; `refused` says why it can't. `winner`, a system_id, counts for manual only."""
     members, work = apply_credits(members, work), replace(work, credits=())
     holders = _holders(conflict.path, policy, members)
+    choice = _choice(conflict, strategy, winner, discard, holders, members)
+    if isinstance(choice, Option):
+        return choice
+    return _outcome(conflict, strategy, choice, discard, policy, members, work, holders)
+
+
+def _choice(
+    conflict: Conflict,
+    strategy: Strategy,
+    winner: str | None,
+    discard: bool,
+    holders: Sequence[_Holder],
+    members: Sequence[Member],
+) -> _Holder | Option:
+    """Who wins under a strategy; an option without steps where nobody does."""
     if strategy == "ignore":
         return _option(strategy, cost="Nothing is done, and nothing is said about it until the evidence changes.")
     if conflict.type == "missing":
@@ -50,7 +77,7 @@ def choose(
     found = _winner(strategy, winner, holders, members)
     if isinstance(found, str):
         return _option(strategy, winner if strategy == "manual" else None, discard, refused=found)
-    return _outcome(conflict, strategy, found, discard, policy, members, work)
+    return found
 
 
 def _option(
@@ -73,9 +100,9 @@ def _holders(path: str, policy: Policy, members: Sequence[Member]) -> list[_Hold
     found: list[_Holder] = []
     for member in sorted(members, key=rank):
         replica = member.replicas.get(dataset_of(member, path))
-        certain = [snapshot for snapshot in replica.snapshots if is_certain(snapshot)] if replica else []
-        if replica is not None and certain:
-            found.append(_Holder(member, replica, certain[-1]))
+        head = next(filter(is_certain, reversed(replica.snapshots)), None) if replica else None
+        if replica is not None and head is not None:
+            found.append(_Holder(member, replica, head))
     return found
 
 
@@ -137,8 +164,9 @@ def _outcome(
     policy: Policy,
     members: Sequence[Member],
     work: Work,
+    holders: Sequence[_Holder],
 ) -> Option:
-    losers = _losers(conflict, policy, winner, members)
+    losers = _losers(conflict, policy, winner, members, holders)
     decision = Decision(conflict.id, conflict.path, strategy, winner.member.system_id, discard, losers)
     others = replace(work, decisions=tuple(d for d in work.decisions if d.path != conflict.path))
     steps, skips = resolution_steps(decision, policy, members, others)
@@ -160,14 +188,16 @@ def _outcome(
     )
 
 
-def _losers(conflict: Conflict, policy: Policy, winner: _Holder, members: Sequence[Member]) -> tuple[Loser, ...]:
+def _losers(
+    conflict: Conflict, policy: Policy, winner: _Holder, members: Sequence[Member], holders: Sequence[_Holder]
+) -> tuple[Loser, ...]:
     """Every member that can't follow the winner as it is; and the hub, if it has none of what wins."""
-    holders = _holders(conflict.path, policy, members)
     losers = []
+    won = history(winner.replica)
     for holder in holders:
         if holder.member is not winner.member:
             loser = _loser(conflict, holder.member, holder.replica, None)
-            case = Case(policy, conflict.path, loser, holder.member, winner.member, history(winner.replica))
+            case = Case(policy, conflict.path, loser, holder.member, winner.member, won)
             stands = relation(case, holder.replica)
             if not isinstance(stands, FastForward) and not _only_unclear(stands, conflict, holder):
                 losers.append(_loser(conflict, holder.member, holder.replica, stands))

@@ -41,10 +41,12 @@ class Site:
 
     def unfit(self, path: str) -> str | None:
         """Why what this site last reported of a path may not be true now; None when it may be acted on."""
-        pool = pool_of(self.dataset(path))
-        if self.unknown is None and pool not in self.pools:
+        if self.unknown is not None:
+            return self.unknown
+        pool = pool_of(path if self.member.root is None else self.member.root)
+        if pool not in self.pools:
             return f"the pool {pool} of {self.host} is not in its inventory: it is not imported, or not there yet"
-        return self.unknown
+        return None
 
     @property
     def paused(self) -> str | None:
@@ -70,6 +72,7 @@ class Scene:
     guarded: frozenset[tuple[str, str]]  # (system, dataset): a mass deletion there is not accepted yet
     names: dict[str, bool]  # whether the group selects snapshots of a name, as far as asked
     paths: dict[str, dict[str, tuple[str, ...]]]  # by system and guid: the datasets with that snapshot, as far as asked
+    senders: dict[str, tuple[Site, ...]]  # by path: the members that may send it, the best first, as far as asked
 
     def selects_name(self, name: str) -> bool:
         """Whether the group's snapshot globs choose a name."""
@@ -84,9 +87,22 @@ class Scene:
         if known is None:
             known = self.paths[site.id] = {}
             for path in sorted(site.histories):
-                for held in site.histories[path].places:
-                    known[held] = (*known.get(held, ()), path)
+                places = site.histories[path].places
+                several = {held: (*known[held], path) for held in known.keys() & places.keys()}
+                known.update(dict.fromkeys(places, (path,)) | several)
         return known.get(guid, ())
+
+    def senders_of(self, path: str) -> tuple[Site, ...]:
+        """Who may send a dataset: seen lately first, then those with a transfer to spare, then as configured.
+
+        Every member that lacks something asks, so each path's are sought once.
+        """
+        known = self.senders.get(path)
+        if known is None:
+            able = [site for site in self.sites if path in site.histories and not site.barred(path)]
+            able.sort(key=lambda site: (not site.seen, site.busy >= self.policy.max_transfers, site.place))
+            known = self.senders[path] = tuple(able)
+        return known
 
     def is_due(self, snapshot: Snapshot) -> bool:
         """Whether a snapshot is old enough to be sent."""
@@ -143,6 +159,7 @@ def scene_of(policy: Policy, members: Sequence[Member], work: Work, now: float) 
         {(lease.target, lease.target_dataset): lease for lease in leases},
         frozenset((gone.system_id, gone.dataset, gone.guid) for gone in work.gone),
         frozenset((guard.system_id, guard.dataset) for guard in work.guards),
+        {},
         {},
         {},
     )

@@ -46,12 +46,10 @@ def ranked(scene: Scene, path: str, target: Site, first: Site | None) -> list[tu
     Seen lately goes before all, then those with a transfer to spare, then the leading one, then the configured order.
     """
     limit = scene.policy.max_transfers
-
-    def rank(site: Site) -> tuple[bool, bool, bool, int]:
-        return not site.seen, site.busy >= limit, site is not first, site.place
-
-    able = [site for site in scene.sites if site is not target and path in site.histories and not site.barred(path)]
-    return [(site, site.histories[path]) for site in sorted(able, key=rank)]
+    able = [site for site in scene.senders_of(path) if site is not target]
+    if able and able[0] is not first and any(site is first for site in able):
+        able.sort(key=lambda site: (not site.seen, site.busy >= limit, site is not first))
+    return [(site, site.histories[path]) for site in able]
 
 
 def route(scene: Scene, wish: Wish, pinned: str | None = None, without: Collection[str] = ()) -> Route:
@@ -60,7 +58,9 @@ def route(scene: Scene, wish: Wish, pinned: str | None = None, without: Collecti
     One source is taken while it holds the base and the end. Where the base is unknown to the one that has the end,
     another that has both the base and something newer brings the target to where the first can go on.
     """
-    candidates = [one for one in ranked(scene, wish.path, wish.target, wish.first) if one[0].id not in without]
+    candidates = ranked(scene, wish.path, wish.target, wish.first)
+    if without:
+        candidates = [candidate for candidate in candidates if candidate[0].id not in without]
     if pinned is not None:
         candidates.sort(key=lambda candidate: candidate[0].id != pinned)
     legs: list[Leg] = []

@@ -82,8 +82,7 @@ def consider(scene: Scene, course: Course, target: Site, hold: str | None, done:
     path = course.path
     held = target.histories.get(path)
     relation = _relation(scene, course, held)
-    outcome = Outcome(path, target, relation)
-    outcome = replace(outcome, lack=_lack(scene, course, outcome))
+    outcome = Outcome(path, target, relation, _lack(scene, course, Outcome(path, target, relation)))
     token = held.replica.resume_token if held else None
     lease = scene.lease_on(target, path)
     unfit = target.unfit(path)

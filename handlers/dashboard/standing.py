@@ -152,14 +152,18 @@ def open_conflicts(request: Request, context: GroupPlan) -> list[a.Conflict]:
     """What a person should know of: not what is settled, and no snapshot that is only missing and does no harm."""
     return [
         conflict
-        for conflict in conflicts_of(request, context)
+        for conflict in conflicts_of(request, context, lambda each: not _is_minor(each.type, each.severity))
         if conflict["status"] != "resolved" and not is_minor(conflict)
     ]
 
 
 def is_minor(conflict: a.Conflict) -> bool:
     """Whether nobody has to decide anything: snapshots are only missing, and none of them was the last copy."""
-    return conflict["type"] == "missing" and conflict["severity"] != "high"
+    return _is_minor(conflict["type"], conflict["severity"])
+
+
+def _is_minor(type: str, severity: str) -> bool:
+    return type == "missing" and severity != "high"
 
 
 def _copy(request: Request, group: SyncGroup, path: str, system: a.StatusSystem, cell: a.StatusCell) -> Copy:
