@@ -28,6 +28,7 @@ ON_BOTH = (
     "resolving",
     "store",
     "store_backup",
+    "store_faults",
     "store_migrations",
     "store_processes",
     "sync",
