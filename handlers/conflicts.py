@@ -61,6 +61,15 @@ def conflicts_of(
 def resolve_conflict(request: Request, conflict_id: str, body: ResolveBody, query: ResolveQuery) -> a.Decided:
     """Decide a conflict, or, with dry_run, show what that would run and cost. A tie or new evidence is a conflict."""
     context, conflict = _live(request, conflict_id)
+    option = weigh(request, context, conflict, body)
+    if not query.dry_run:
+        shown = present_conflict(request, context, conflict)
+        _record_decision(request, context, conflict, option, shown)
+    return present_decided(context, conflict, option, query.dry_run)
+
+
+def weigh(request: Request, context: GroupPlan, conflict: Conflict, body: ResolveBody) -> Option:
+    """What a decision would run and cost. Raises Invalid, or Conflicting when it can't be carried out."""
     data = body.resolution_data
     if body.strategy == "manual" and data.system_id is None:
         raise Invalid.at("resolution_data.system_id", "manual needs the system that wins")
@@ -77,15 +86,17 @@ def resolve_conflict(request: Request, conflict_id: str, body: ResolveBody, quer
     )
     if option.refused is not None:
         raise Conflicting(option.refused)
-    if not query.dry_run:
-        shown = present_conflict(request, context, conflict)
-        _record_decision(request, context, conflict, option, shown)
+    return option
+
+
+def present_decided(context: GroupPlan, conflict: Conflict, option: Option, dry_run: bool) -> a.Decided:
+    """A decision, or what one would come to, as the API shows it."""
     status: Literal["ignored", "pending"] = "ignored" if option.strategy == "ignore" else "pending"
     return {
         "id": conflict.id,
         "sync_group_id": context.group.id,
-        "dry_run": query.dry_run,
-        "status": conflict.status if query.dry_run else status,
+        "dry_run": dry_run,
+        "status": conflict.status if dry_run else status,
         **_option_json(option, context),
     }
 

@@ -1,17 +1,23 @@
 """The dashboard over WebTest: signing in, who sees what, forms, and what every page carries."""
 
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from webtest import TestApp
 
+from handlers import sync
 from handlers.dashboard.routes import PAGES, STATIC
 from handlers.dashboard.sessions import SESSION
 from handlers.keys import create_key, revoke_key
 from handlers.local import request_here
 from handlers.request import ANYONE, Witness
 from handlers.routes import make_app
+from planner import plan_group
+from store import ALERTS
+from store.documents import Alert
 from tests.witness import ADMIN, ENROLL, Client, client_of
 
 TWO = """
@@ -284,6 +290,35 @@ def test_a_broken_edit_of_the_groups_shows(pair: Client, browser: Browser) -> No
 
 def text_of(answer: Any) -> str:
     return " ".join(answer.html.select_one("main").get_text(" ").split())
+
+
+def test_the_overview_shows_the_alerts_in_force_the_critical_ones_first(browser: Browser, pair: Client) -> None:
+    began = datetime.now(UTC) - timedelta(hours=3)
+    with pair.witness.store.transaction(ALERTS) as tx:
+        for id, severity, raised, over in (
+            ("a", "warning", began, None),
+            ("b", "critical", began, None),
+            ("c", "critical", None, None),
+            ("d", "critical", began, began),
+        ):
+            alert = Alert(
+                id=id, kind="late", severity=severity, text=f"<{id}>", since=began, raised_at=raised, recovered_at=over
+            )
+            tx[ALERTS].alerts.put(alert)
+    lines = browser.get("/dashboard").html.find("section", {"aria-labelledby": "alerts"}).find_all("li")
+    assert [line.find(class_="what").text for line in lines] == ["<b>", "<a>"]
+    assert all("3 h" in line.text for line in lines)
+
+
+def test_the_pages_about_conflicts_do_not_plan_anew(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = []
+    monkeypatch.setattr(sync, "plan_group", lambda *facts: planned.append(facts) or plan_group(*facts))
+    browser.get("/dashboard")
+    page = browser.get("/dashboard/conflicts")
+    assert len(planned) == 1
+    found = page.html.find("a", href=re.compile("^/dashboard/conflicts/[0-9a-f]"))
+    assert "backup" in browser.get(found["href"]).text
+    assert len(planned) == 1
 
 
 def test_the_overview_says_what_needs_a_look(browser: Browser) -> None:

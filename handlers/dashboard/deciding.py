@@ -6,10 +6,10 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from handlers import plan_answers as a
-from handlers.bodies import ConflictQuery, ResolutionData, ResolveBody, ResolveQuery
-from handlers.conflicts import list_conflicts, resolve_conflict
+from handlers.bodies import ResolutionData, ResolveBody, ResolveQuery
+from handlers.conflicts import conflicts_of, present_decided, resolve_conflict, weigh
 from handlers.dashboard.rendering import Page, Visit
-from handlers.dashboard.standing import is_minor
+from handlers.dashboard.standing import is_minor, standings
 from handlers.errors import Conflicting, Invalid
 from handlers.sync_groups import visible_groups
 from store import REGISTRY, NotFound
@@ -22,6 +22,8 @@ STRATEGIES = {
     "manual": "chosen by a person",
     "ignore": "ignored until the evidence changes",
 }
+
+_OVER = "this conflict is over, or its evidence has changed: look at the conflicts again"
 
 
 class ConflictsQuery(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -40,7 +42,7 @@ class DecisionForm(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True
 
 def show_conflicts(visit: Visit, query: ConflictsQuery) -> Page:
     """Show what wants a decision, and what is only missing and will come or can't."""
-    found = list_conflicts(visit.request, ConflictQuery(status=query.status))["conflicts"]
+    found = [each for each in _all(visit) if (each["status"] == "resolved") == (query.status == "resolved")]
     found.sort(key=lambda each: (SEVERITIES.index(each["severity"]), each["dataset"]))
     values = {
         "conflicts": [each for each in found if not is_minor(each)],
@@ -76,12 +78,18 @@ def decide_conflict(visit: Visit, conflict_id: str, form: DecisionForm) -> Page:
     return _page(visit, after, form, outcome=outcome)
 
 
+def _all(visit: Visit) -> list[a.Conflict]:
+    """The conflicts of all groups, from the plans that the other pages show, too."""
+    request = visit.request
+    return [each for standing in standings(request) for each in conflicts_of(request, standing.context)]
+
+
 def _found(visit: Visit, conflict_id: str) -> a.Conflict:
-    for query in (ConflictQuery(), ConflictQuery(status="resolved")):
-        for each in list_conflicts(visit.request, query)["conflicts"]:
+    for standing in standings(visit.request):
+        for each in conflicts_of(visit.request, standing.context, lambda conflict: conflict.id == conflict_id):
             if each["id"] == conflict_id:
                 return each
-    raise NotFound("this conflict is over, or its evidence has changed: look at the conflicts again")
+    raise NotFound(_OVER)
 
 
 def _page(
@@ -119,9 +127,14 @@ def _ways(visit: Visit, conflict: a.Conflict) -> dict[str, Any]:
 
 def _if_it_won(visit: Visit, conflict: a.Conflict, system_id: str) -> Mapping[str, Any]:
     """What it would come to if this system's history won."""
-    body = ResolveBody(strategy="manual", resolution_data=ResolutionData(system_id=system_id))
+    request, body = visit.request, ResolveBody(strategy="manual", resolution_data=ResolutionData(system_id=system_id))
+    plans = [each.context for each in standings(request) if each.group.id == conflict["sync_group_id"]]
+    lives = ((plan, each) for plan in plans for each in plan.plan.conflicts if each.id == conflict["id"])
+    context, live = next(lives, (None, None))
+    if context is None or live is None:
+        raise NotFound(_OVER)
     try:
-        return resolve_conflict(visit.request, conflict["id"], body, ResolveQuery(dry_run=True))
+        return present_decided(context, live, weigh(request, context, live, body), dry_run=True)
     except Conflicting as refused:
         return {"winner_system_id": system_id, "refused": refused.detail, "cost": "", "send_bytes": None}
 

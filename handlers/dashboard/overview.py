@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from handlers import answers as a
+from handlers.alerts import alerts_in_force
 from handlers.dashboard.rendering import Page, Visit, link
 from handlers.dashboard.standing import STATES, TROUBLE, Copy, Standing, counted, standings
 from handlers.dashboard.systems import systems_health
@@ -43,6 +44,7 @@ def show_overview(visit: Visit) -> Page:
         "counts": counted(copies),
         "troubles": troubles[:SHOWN],
         "hidden": max(0, len(troubles) - SHOWN),
+        "alerts": [] if request.caller.is_agent else alerts_in_force(request.store),
         "standings": found,
         "health": health,
         "transfers": transfers_of(request),

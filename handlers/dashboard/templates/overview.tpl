@@ -36,6 +36,24 @@
 </section>
 % end
 
+% if alerts:
+<section aria-labelledby="alerts">
+<h2 id="alerts">Alerts in force</h2>
+<ul class="troubles">
+% for alert in alerts[:12]:
+<li class="{{"conflict" if alert.severity == "critical" else "late"}}"><div>
+{{!ui.state("conflict" if alert.severity == "critical" else "late", alert.severity)}}
+<span class="what">{{alert.text}}</span>
+<span class="since">{{!ui.lasting(alert.since)}}</span>
+</div></li>
+% end
+</ul>
+% if len(alerts) > 12:
+<p class="muted">and {{len(alerts) - 12}} more.</p>
+% end
+</section>
+% end
+
 % if transfers:
 <section aria-labelledby="under-way">
 <h2 id="under-way">Under way</h2>
