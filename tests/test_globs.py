@@ -1,6 +1,7 @@
 """Globs choose datasets and snapshots."""
 
 import re
+import sys
 
 import pytest
 from hypothesis import given
@@ -83,3 +84,19 @@ def test_agrees_with_a_regular_expression(glob: str, path: str) -> None:
 def test_many_stars_take_no_exponential_time() -> None:
     assert not matches("*a" * 60 + "b", "a" * 250)
     assert not matches("**/a/" * 40 + "b", "/".join("a" * 120))
+
+
+def test_no_glob_takes_more_steps_than_the_product_of_the_lengths() -> None:
+    glob, name = "*a" * 126 + "*b", "a" * 255
+    steps = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal steps
+        steps += event == "call"
+
+    sys.setprofile(count)
+    try:
+        assert not matches(glob, name)
+    finally:
+        sys.setprofile(None)
+    assert 255 < steps <= len(glob) * len(name)
