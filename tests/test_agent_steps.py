@@ -1,6 +1,7 @@
 """The agent's steps that change a dataset without a stream, most of all those that destroy something."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -278,3 +279,17 @@ def test_missing_parents_are_made_unmounted_and_readonly(world: World, by: str) 
         made = backup.dataset("vault/nas/new")
         assert made.properties == {"compression": "zstd", "readonly": "on", "canmount": "off"}
     assert len([call for call in calls_of(world.backup) if call[0] == "create"]) == 1
+
+
+def test_what_changes_a_dataset_goes_alone_and_in_order(world: World) -> None:
+    names = [f"vault/n{number}" for number in range(5)]
+    with world.backup.pools() as backup:
+        backup.create(names[0])
+    world.witness.plan = [
+        world.change("rename", target_dataset=old, new_name=new) | {"action_id": old.replace("/", "-")}
+        for old, new in pairwise(names)
+    ]
+    run = world.backup.agent("run")
+    assert run.returncode == 0, run.stderr
+    order = [path.split("/")[6] for _, path, _, _ in world.witness.calls if "/actions/" in path]
+    assert order == ["start", "finish"] * 4
