@@ -131,6 +131,15 @@ def client_address(environ: Mapping[str, Any], trusted_proxies: tuple[str, ...])
     return address
 
 
+def client_scheme(environ: Mapping[str, Any], trusted_proxies: tuple[str, ...]) -> str:
+    """https or http, as the caller's browser sees it: a trusted proxy says it in X-Forwarded-Proto."""
+    networks = [ipaddress.ip_network(network, strict=False) for network in trusted_proxies]
+    forwarded = str(environ.get("HTTP_X_FORWARDED_PROTO") or "").rpartition(",")[2].strip().lower()
+    if forwarded in ("http", "https") and _within(str(environ.get("REMOTE_ADDR")), networks):
+        return forwarded
+    return str(environ.get("wsgi.url_scheme"))
+
+
 def _is_address(text: str) -> bool:
     try:
         ipaddress.ip_address(text)

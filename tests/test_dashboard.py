@@ -443,3 +443,20 @@ def test_an_agent_sees_its_own(pair: Client, browser: Browser) -> None:
     systems = {each["hostname"]: each["id"] for each in pair.get("/systems")}
     agent.get(f"/dashboard/systems/{systems['elsewhere']}")
     agent.get(f"/dashboard/systems/{systems['nas']}", status=403)
+
+
+@pytest.mark.parametrize(
+    ("peer", "said", "scheme"),
+    [
+        ("10.0.0.1", "https", "https"),
+        ("10.0.0.1", "http, https", "https"),  # each proxy appends: the last word is the trusted one's
+        ("10.0.0.1", "https, http", "http"),
+        ("10.0.0.1", "javascript", "http"),
+        ("192.0.2.1", "https", "http"),  # anybody can say so
+    ],
+)
+def test_a_trusted_proxy_says_whether_it_is_https(make_witness: Any, peer: str, said: str, scheme: str) -> None:
+    client = client_of(make_witness(trusted_proxies="[10.0.0.0/8]"))
+    browser = Browser(client.witness, key=None)
+    browser.app.extra_environ = {"REMOTE_ADDR": peer, "HTTP_X_FORWARDED_PROTO": said}
+    assert ("; Secure" in browser.get("/dashboard/sign-in").headers["Set-Cookie"]) == (scheme == "https")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
+from handlers.auth import client_scheme
 from handlers.binding import CALLER, ENDPOINT, authorize, path_arguments, request_of
 from handlers.dashboard import sessions
 from handlers.dashboard.rendering import VERSION_MARK, Elsewhere, Page, Visit, render_page
@@ -70,7 +71,7 @@ def _visit(witness: Witness, environ: dict[str, Any], request_id: str) -> Visit:
         cookie = sessions.form_cookie(cookies.get(sessions.FORM, ""))
     else:
         request = replace(request, caller=caller)
-    scheme = str(environ.get("wsgi.url_scheme"))
+    scheme = client_scheme(environ, witness.config.trusted_proxies)
     path = quote(str(environ.get("PATH_INFO") or "/"))
     query = str(environ.get("QUERY_STRING") or "")
     return Visit(
