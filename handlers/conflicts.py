@@ -83,6 +83,7 @@ def weigh(request: Request, context: GroupPlan, conflict: Conflict, body: Resolv
         context.policy,
         list(context.members.values()),
         work_of(request, context.group),
+        request.now.timestamp(),
     )
     if option.refused is not None:
         raise Conflicting(option.refused)

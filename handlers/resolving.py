@@ -82,7 +82,9 @@ def _is_settled(request: Request, group: SyncGroup, decision: Decision) -> bool:
     """Whether the inventories alone, without any credit, leave nothing of the decision to be done."""
     members = members_of(request.store, group)
     work = replace(work_of(request, group), credits=(), decisions=())
-    steps, skips = resolution_steps(decision_of(decision), policy_of(request, group), members, work)
+    steps, skips = resolution_steps(
+        decision_of(decision), policy_of(request, group), members, work, request.now.timestamp()
+    )
     return not steps and not skips
 
 

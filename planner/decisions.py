@@ -37,7 +37,7 @@ def errands_of(scene: Scene, decisions: Iterable[Decision]) -> tuple[Errand, ...
     for decision in sorted(decisions, key=lambda decision: (decision.path.split("/"), decision.conflict_id)):
         if decision.strategy == "ignore":
             continue
-        steps, skips = resolution_steps(decision, scene.policy, members, scene.uncredited)
+        steps, skips = resolution_steps(decision, scene.policy, members, scene.uncredited, scene.now)
         if steps or skips:
             allowed, refused = admitted(scene, steps, _hindrance)
             binding = bool(steps) or _has_begun(scene, decision)
@@ -119,7 +119,7 @@ def with_options(scene: Scene, conflicts: Iterable[Conflict], errands: Sequence[
         elif _is_brought_about(conflict, pending.get(conflict.path)):
             continue
         else:
-            ways = options(conflict, scene.policy, members, scene.uncredited)
+            ways = options(conflict, scene.policy, members, scene.uncredited, scene.now)
         decided = pending.get(conflict.path)
         status: Status = "pending" if decided is not None and conflict.id == decided.conflict_id else "open"
         shown.append(replace(conflict, status="ignored" if conflict.id in ignored else status, options=ways))

@@ -44,6 +44,7 @@ class Case:
     target: Member
     winner: Member
     source: History
+    now: float
 
     @property
     def here(self) -> Replica | None:
@@ -61,9 +62,19 @@ class Case:
         return self.target.system_id == self.policy.hub
 
     def wanted(self, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
-        """Those of the winner's snapshots that the group chooses."""
+        """Those of the winner's snapshots that the group chooses, and that are old enough unless the loser leads."""
         include, exclude = self.policy.snapshot_include, self.policy.snapshot_exclude
-        return [s for s in snapshots if is_certain(s) and selects(include, exclude, s.name)]
+        return [s for s in snapshots if is_certain(s) and selects(include, exclude, s.name) and self._is_due(s)]
+
+    def _is_due(self, snapshot: Snapshot) -> bool:
+        latest = self.now - self.policy.min_age_s
+        is_old = snapshot.creation is not None and snapshot.creation <= latest
+        return not self.policy.min_age_s or self.must_lead or is_old
+
+    @property
+    def is_early(self) -> bool:
+        """Whether some of what the winner has is still too young to be sent."""
+        return not all(self._is_due(snapshot) for snapshot in self.source.snapshots)
 
 
 @dataclass(slots=True)
@@ -119,17 +130,17 @@ class Remedy:
 
 
 def resolution_steps(
-    decision: Decision, policy: Policy, members: Sequence[Member], work: Work
+    decision: Decision, policy: Policy, members: Sequence[Member], work: Work, now: float
 ) -> tuple[tuple[Step, ...], tuple[Skip, ...]]:
     """What is left to do for a decision, in order, and what can't be done now and why. Both empty: it is resolved.
 
     With the work's credits, each step goes as it is done, and the others stay as they are.
     """
-    return _what_is_left(decision, policy, apply_credits(members, work), work)
+    return _what_is_left(decision, policy, apply_credits(members, work), work, now)
 
 
 def _what_is_left(
-    decision: Decision, policy: Policy, members: Sequence[Member], work: Work
+    decision: Decision, policy: Policy, members: Sequence[Member], work: Work, now: float
 ) -> tuple[tuple[Step, ...], tuple[Skip, ...]]:
     by_id = {member.system_id: member for member in members}
     winner = by_id.get(decision.winner or "")
@@ -149,7 +160,7 @@ def _what_is_left(
                 Skip(decision.path, loser.dataset, target.system_id, f"{winner.hostname} no longer has {name}")
             )
             continue
-        case = Case(policy, decision.path, loser, target, winner, history(replica))
+        case = Case(policy, decision.path, loser, target, winner, history(replica), now)
         reason = _waits(case, members, work)
         found = Remedy(case).refuse(reason) if reason else discard(case) if decision.discard else keep(case)
         steps += found.steps
@@ -167,7 +178,7 @@ def _waits(case: Case, members: Sequence[Member], work: Work) -> str | None:
         if other.path == case.path or not case.path.startswith(above):
             continue
         loses_too = any(loser.system_id == case.target.system_id for loser in other.losers)
-        if loses_too and any(_what_is_left(other, case.policy, members, work)):
+        if loses_too and any(_what_is_left(other, case.policy, members, work, case.now)):
             return f"the conflict of {other.path or 'the root'}, which lies above it, is resolved first"
     return None
 
@@ -239,6 +250,9 @@ def _longest_name(member: Member, dataset: str) -> int:
     return longest
 
 
+_YOUNG = "wait until its snapshots are as old as the group's min_age_s says"
+
+
 def _receive(remedy: Remedy, old: Replica, here: Replica | None) -> None:
     """The increment on the common past as a clone, or a full stream where there is none; or the rest of it."""
     case = remedy.case
@@ -256,10 +270,9 @@ def _receive(remedy: Remedy, old: Replica, here: Replica | None) -> None:
     if isinstance(form, Unfit):
         remedy.refuse(form.reason)
     elif not wanted:
+        way_out = _YOUNG if case.is_early else "take a snapshot there"
         name = common.at_target.name
-        remedy.refuse(
-            f"{case.winner.hostname} has nothing newer than {name} to put in its place: take a snapshot there"
-        )
+        remedy.refuse(f"{case.winner.hostname} has nothing newer than {name} to put in its place: {way_out}")
     else:
         stream = increments(case.source, common.at_source, {wanted[0].guid})[0]
         remedy.transfer(form, stream, origin=f"{case.loser.aside}@{common.at_target.name}")
@@ -276,7 +289,9 @@ def _receive_all(remedy: Remedy) -> None:
             f"{case.target.hostname} has no {above} yet, below which it belongs: resolve the conflict of that first"
         )
     elif not wanted:
-        remedy.refuse(f"{case.winner.hostname} has no snapshot of {case.source.replica.dataset} that the group chooses")
+        why = f": {_YOUNG}" if case.is_early else ""
+        dataset = case.source.replica.dataset
+        remedy.refuse(f"{case.winner.hostname} has no snapshot of {dataset} that the group chooses{why}")
     else:
         first = wanted[-1] if case.policy.initial == "newest" else wanted[0]
         form = form_for_new(case.policy, case.source, parent.encryption if parent else None)

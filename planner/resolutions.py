@@ -23,7 +23,9 @@ class _Holder:
     head: Snapshot
 
 
-def options(conflict: Conflict, policy: Policy, members: Sequence[Member], work: Work) -> tuple[Option, ...]:
+def options(
+    conflict: Conflict, policy: Policy, members: Sequence[Member], work: Work, now: float
+) -> tuple[Option, ...]:
     """What each strategy would do, keeping what loses; manual stands for whomever a person names."""
     members, work = apply_credits(members, work), replace(work, credits=())
     holders = _holders(conflict.path, policy, members)
@@ -34,7 +36,7 @@ def options(conflict: Conflict, policy: Policy, members: Sequence[Member], work:
         if isinstance(choice, _Holder):
             winner = choice.member.system_id
             if winner not in outcomes:
-                outcomes[winner] = _outcome(conflict, strategy, choice, False, policy, members, work, holders)
+                outcomes[winner] = _outcome(conflict, strategy, choice, False, policy, members, work, holders, now)
             choice = replace(outcomes[winner], strategy=strategy)
         found.append(choice)
     return tuple(found)
@@ -48,6 +50,7 @@ def choose(
     policy: Policy,
     members: Sequence[Member],
     work: Work,
+    now: float,
 ) -> Option:
     """What one strategy would do; `refused` says why it can't. `winner`, a system_id, counts for manual only."""
     members, work = apply_credits(members, work), replace(work, credits=())
@@ -55,7 +58,7 @@ def choose(
     choice = _choice(conflict, strategy, winner, discard, holders, members)
     if isinstance(choice, Option):
         return choice
-    return _outcome(conflict, strategy, choice, discard, policy, members, work, holders)
+    return _outcome(conflict, strategy, choice, discard, policy, members, work, holders, now)
 
 
 def _choice(
@@ -165,11 +168,12 @@ def _outcome(
     members: Sequence[Member],
     work: Work,
     holders: Sequence[_Holder],
+    now: float,
 ) -> Option:
-    losers = _losers(conflict, policy, winner, members, holders)
+    losers = _losers(conflict, policy, winner, members, holders, now)
     decision = Decision(conflict.id, conflict.path, strategy, winner.member.system_id, discard, losers)
     others = replace(work, decisions=tuple(d for d in work.decisions if d.path != conflict.path))
-    steps, skips = resolution_steps(decision, policy, members, others)
+    steps, skips = resolution_steps(decision, policy, members, others, now)
     lost, lost_bytes = _lost(losers, members) if discard else ((), 0)
     refused = skips[0].reason if skips else None
     if not steps and refused is None:
@@ -189,7 +193,12 @@ def _outcome(
 
 
 def _losers(
-    conflict: Conflict, policy: Policy, winner: _Holder, members: Sequence[Member], holders: Sequence[_Holder]
+    conflict: Conflict,
+    policy: Policy,
+    winner: _Holder,
+    members: Sequence[Member],
+    holders: Sequence[_Holder],
+    now: float,
 ) -> tuple[Loser, ...]:
     """Every member that can't follow the winner as it is; and the hub, if it has none of what wins."""
     losers = []
@@ -197,7 +206,7 @@ def _losers(
     for holder in holders:
         if holder.member is not winner.member:
             loser = _loser(conflict, holder.member, holder.replica, None)
-            case = Case(policy, conflict.path, loser, holder.member, winner.member, won)
+            case = Case(policy, conflict.path, loser, holder.member, winner.member, won, now)
             stands = relation(case, holder.replica)
             if not isinstance(stands, FastForward) and not _only_unclear(stands, conflict, holder):
                 losers.append(_loser(conflict, holder.member, holder.replica, stands))

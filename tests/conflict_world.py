@@ -26,6 +26,7 @@ ASIDE = ".aside-0123abcd"
 POLICY = Policy("group", "media", order=("A", "B", "C"))
 HUB_A = replace(POLICY, directional=True, hub="A")
 NO_WORK = Work()
+NOW = 2_000_000_000.0
 Hosts = dict[str, Pools]
 
 
@@ -132,7 +133,7 @@ def follow(decision: Decision, policy: Policy, hosts: Hosts) -> list[Step]:
     """Carry out the first step of each new plan, with fresh inventories in between, until nothing is left."""
     done: list[Step] = []
     while True:
-        steps, skips = resolution_steps(decision, policy, members_of(hosts), NO_WORK)
+        steps, skips = resolution_steps(decision, policy, members_of(hosts), NO_WORK, NOW)
         assert skips == ()
         if not steps:
             return done
@@ -148,7 +149,7 @@ def pick(
     discard: bool = False,
     policy: Policy = POLICY,
 ) -> Option:
-    return choose(CONFLICT, strategy, winner, discard, policy, members_of(hosts), NO_WORK)
+    return choose(CONFLICT, strategy, winner, discard, policy, members_of(hosts), NO_WORK, NOW)
 
 
 def diverged(after: str = "3", own: str = "X", written: bool = False, children: Sequence[str] = ()) -> Hosts:

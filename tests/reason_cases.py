@@ -178,6 +178,8 @@ def _resolutions() -> Iterator[Case]:
     conflict = drawn("A: 1 2 3 B: 1 X")
     yield from _decided(conflict)
     a, b = conflict.members
+    yield drawn("A: 1 2 3 B: 1 X", min_age_s=int(NOW))
+    yield drawn("A: 1 2 B: X", min_age_s=int(NOW))
     yield Case("holds unknown", [a, snapshots_changed(b, userrefs=None)], conflict.policy)
     yield Case("held", [a, snapshots_changed(b, userrefs=1)], conflict.policy)
     clone = Replica("tank/clone", origin="tank/data@X")
@@ -204,7 +206,7 @@ def _decided(case: Case) -> Iterator[Case]:
     a, b = case.members
 
     def way(discard: bool) -> Option:
-        return choose(conflict, "manual", "A", discard, case.policy, case.members, Work())
+        return choose(conflict, "manual", "A", discard, case.policy, case.members, Work(), NOW)
 
     keep, discard = decision_of(conflict, way(False)), decision_of(conflict, way(True))
 
@@ -313,7 +315,7 @@ def _ways(case: Case, plan: Plan) -> Iterator[Option]:
             named = [None, *(member.system_id for member in case.members)] if strategy == "manual" else [None]
             for winner in named:
                 for discard in (False, True):
-                    yield choose(conflict, strategy, winner, discard, case.policy, case.members, case.work)
+                    yield choose(conflict, strategy, winner, discard, case.policy, case.members, case.work, NOW)
 
 
 def _said_of(option: Option) -> Iterator[tuple[str, str]]:

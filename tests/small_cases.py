@@ -226,7 +226,7 @@ def check_resolution(picture: str, policy: Policy, discard: bool) -> None:
     for conflict in plan_group(policy, report(hosts_of(picture)), Work(), NOW).conflicts:
         for side in conflict.sides if conflict.type != "missing" else ():
             hosts = hosts_of(picture)
-            option = choose(conflict, "manual", side.system_id, discard, policy, report(hosts), Work())
+            option = choose(conflict, "manual", side.system_id, discard, policy, report(hosts), Work(), NOW)
             if option.refused is None:
                 _carry_out(hosts, policy, conflict, option)
 

@@ -9,6 +9,7 @@ from planner.resolutions import choose, resolution_steps
 from tests.conflict_world import (
     CONFLICT,
     NO_WORK,
+    NOW,
     POLICY,
     Hosts,
     decide,
@@ -55,7 +56,7 @@ def test_discard_stops_when_anything_was_added(change: Any) -> None:
     hosts = diverged(written=True)
     decision = decide(pick(hosts, discard=True))
     change(hosts)
-    steps, [skip] = resolution_steps(decision, POLICY, members_of(hosts), NO_WORK)
+    steps, [skip] = resolution_steps(decision, POLICY, members_of(hosts), NO_WORK, NOW)
     assert (steps, "decide again" in skip.reason) == ((), True)
 
 
@@ -83,7 +84,7 @@ def test_discard_is_refused_on_unknowns_holds_and_clones() -> None:
         last = replace(held.snapshots[-1], **{k: v for k, v in fields.items() if k != "row"})
         changed = replace(held, snapshots=(*held.snapshots[:-1], last), **fields.get("row", {}))
         found = replace(other, replicas={**other.replicas, "pool/root/data": changed})
-        return str(choose(CONFLICT, "manual", "A", True, POLICY, [one, found], NO_WORK).refused)
+        return str(choose(CONFLICT, "manual", "A", True, POLICY, [one, found], NO_WORK, NOW).refused)
 
     assert "report the column written" in refusal(row={"written": None})
     assert "report the column userrefs" in refusal(userrefs=None)
@@ -103,7 +104,7 @@ def test_unknown_sizes_make_an_unknown_loss() -> None:
     held = other.replicas["pool/root/data"]
     unknown = replace(held, snapshots=tuple(replace(s, written=None) for s in held.snapshots), written=1)
     found = replace(other, replicas={**other.replicas, "pool/root/data": unknown})
-    option = choose(CONFLICT, "manual", "A", True, POLICY, [one, found], NO_WORK)
+    option = choose(CONFLICT, "manual", "A", True, POLICY, [one, found], NO_WORK, NOW)
     assert (option.lost_bytes, option.refused) == (None, None)
     assert "an unknown number of bytes" in option.cost
 
@@ -123,4 +124,4 @@ def test_a_dataset_that_is_gone_needs_no_rollback() -> None:
     hosts = diverged()
     decision = decide(pick(hosts, discard=True))
     hosts["B"].destroy("pool/root/data", recursive=True)
-    assert resolution_steps(decision, POLICY, members_of(hosts), NO_WORK) == ((), ())
+    assert resolution_steps(decision, POLICY, members_of(hosts), NO_WORK, NOW) == ((), ())

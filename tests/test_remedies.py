@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.model import (
@@ -24,6 +24,7 @@ from tests.conflict_world import (
     CONFLICT,
     HUB_A,
     NO_WORK,
+    NOW,
     POLICY,
     Hosts,
     a_host,
@@ -100,7 +101,7 @@ def test_children_of_the_root_get_their_names_back() -> None:
         own = (Snapshot("1", f"7{place}", 1, 1, written=1),)
         held = replace(members[place].replicas["pool/root"], snapshots=own, written=0)
         members[place] = replace(members[place], replicas={**members[place].replicas, "pool/root": held})
-    option = choose(root, "manual", "A", False, POLICY, members, NO_WORK)
+    option = choose(root, "manual", "A", False, POLICY, members, NO_WORK, NOW)
     last = option.steps[-1]
     assert (last.path, last.target_dataset, last.new_name) == ("data", f"pool/root{ASIDE}/data", "pool/root/data")
 
@@ -113,8 +114,8 @@ def test_empty_snapshots_of_its_own_make_no_loser() -> None:
 def test_a_loser_that_left_the_group_is_left_alone() -> None:
     hosts = diverged()
     decision = decide(pick(hosts))
-    assert resolution_steps(decision, POLICY, members_of(hosts)[:1], NO_WORK) == ((), ())
-    assert resolution_steps(decision, POLICY, members_of(hosts)[1:], NO_WORK) == ((), ())
+    assert resolution_steps(decision, POLICY, members_of(hosts)[:1], NO_WORK, NOW) == ((), ())
+    assert resolution_steps(decision, POLICY, members_of(hosts)[1:], NO_WORK, NOW) == ((), ())
 
 
 def test_a_child_made_again_meanwhile_is_named_and_left() -> None:
@@ -123,7 +124,7 @@ def test_a_child_made_again_meanwhile_is_named_and_left() -> None:
     for step in pick(hosts).steps[:3]:
         obey(step, hosts)
     hosts["B"].create("pool/root/data/c")
-    steps, [skip] = resolution_steps(decision, POLICY, members_of(hosts), NO_WORK)
+    steps, [skip] = resolution_steps(decision, POLICY, members_of(hosts), NO_WORK, NOW)
     assert (steps, "pool/root/data/c exists again" in skip.reason) == ((), True)
 
 
@@ -175,7 +176,7 @@ def test_who_wrote_there_can_write_there_again() -> None:
     decision = decide(pick(hosts, policy=policy))
     assert pick(hosts, policy=policy).steps[1].properties == (("readonly", "off"), ("compression", "zstd"))
     obey(pick(hosts, policy=policy).steps[0], hosts)
-    [sync, _], _ = resolution_steps(decision, policy, members_of(hosts), NO_WORK)
+    [sync, _], _ = resolution_steps(decision, policy, members_of(hosts), NO_WORK, NOW)
     assert sync.properties == (("readonly", "off"), ("compression", "zstd"))
     assert pick(diverged()).steps[1].properties == ()
 
@@ -192,7 +193,7 @@ def test_what_can_not_be_set_aside() -> None:
         for m in members_of(diverged())
     )
     root = replace(CONFLICT, path="")
-    option = choose(root, "manual", "A", False, POLICY, [one, other], NO_WORK)
+    option = choose(root, "manual", "A", False, POLICY, [one, other], NO_WORK, NOW)
     assert "a pool can't be renamed" in str(option.refused)
 
 
@@ -201,9 +202,9 @@ def test_a_column_that_was_not_reported_stops_it() -> None:
     held = other.replicas["pool/root/data"]
     unknown = replace(other, replicas={**other.replicas, "pool/root/data": replace(held, written=None)})
     in_conflict = replace(CONFLICT, sides=(Side("B", "pool/root/data", None, None, (), None),))
-    option = choose(in_conflict, "manual", "A", False, POLICY, [one, unknown], NO_WORK)
+    option = choose(in_conflict, "manual", "A", False, POLICY, [one, unknown], NO_WORK, NOW)
     assert "report the column written" in str(option.refused)
-    bystander = choose(CONFLICT, "manual", "A", False, POLICY, [one, unknown], NO_WORK)
+    bystander = choose(CONFLICT, "manual", "A", False, POLICY, [one, unknown], NO_WORK, NOW)
     assert (bystander.losers, "nothing to resolve" in str(bystander.refused)) == ((), True)
 
 
@@ -212,7 +213,7 @@ def test_a_pool_that_is_not_there_waits() -> None:
     decision = decide(pick(hosts))
     [one, other] = members_of(hosts)
     away = replace(other, replicas={}, absent=other.replicas)
-    steps, [skip] = resolution_steps(decision, POLICY, [one, away], NO_WORK)
+    steps, [skip] = resolution_steps(decision, POLICY, [one, away], NO_WORK, NOW)
     assert (steps, "is not in the inventory of hostB" in skip.reason) == ((), True)
 
 
@@ -220,7 +221,7 @@ def test_a_winner_that_lost_its_dataset_waits() -> None:
     hosts = diverged()
     decision = decide(pick(hosts))
     hosts["A"].destroy("pool/root/data", recursive=True)
-    steps, [skip] = resolution_steps(decision, POLICY, members_of(hosts), NO_WORK)
+    steps, [skip] = resolution_steps(decision, POLICY, members_of(hosts), NO_WORK, NOW)
     assert (steps, "no longer has pool/root/data" in skip.reason) == ((), True)
 
 
@@ -231,13 +232,13 @@ def test_the_conflict_above_goes_first() -> None:
     hosts["B"].write("pool/root/data/c", 1)
     above = decide(pick(hosts))
     below_conflict = replace(CONFLICT, id="9999abcd-0000-4000-8000-000000000000", path="data/c")
-    option = choose(below_conflict, "manual", "A", False, POLICY, members_of(hosts), NO_WORK)
+    option = choose(below_conflict, "manual", "A", False, POLICY, members_of(hosts), NO_WORK, NOW)
     below = replace(decide(option), conflict_id=below_conflict.id, path="data/c")
     work = Work(decisions=(above, below))
-    steps, [skip] = resolution_steps(below, POLICY, members_of(hosts), work)
+    steps, [skip] = resolution_steps(below, POLICY, members_of(hosts), work, NOW)
     assert (steps, skip.reason) == ((), "the conflict of data, which lies above it, is resolved first")
     follow(above, POLICY, hosts)
-    steps, skips = resolution_steps(below, POLICY, members_of(hosts), work)
+    steps, skips = resolution_steps(below, POLICY, members_of(hosts), work, NOW)
     assert ([step.type for step in steps], skips) == (["rename", "sync", "promote"], ())
 
 
@@ -252,10 +253,10 @@ def test_the_root_lies_above_all() -> None:
         own = replace(held, snapshots=(Snapshot(name, f"7{name}", 1, 1, written=1),), written=0)
         members[place] = replace(members[place], replicas={**members[place].replicas, "pool/root": own})
     decision = decide(pick(hosts))
-    _, [skip] = resolution_steps(decision, POLICY, members, Work(decisions=(above,)))
+    _, [skip] = resolution_steps(decision, POLICY, members, Work(decisions=(above,)), NOW)
     assert skip.reason == "the conflict of the root, which lies above it, is resolved first"
     elsewhere = replace(above, losers=(replace(root_loser, system_id="C"),))
-    assert resolution_steps(decision, POLICY, members, Work(decisions=(elsewhere,)))[1] == ()
+    assert resolution_steps(decision, POLICY, members, Work(decisions=(elsewhere,)), NOW)[1] == ()
 
 
 def encrypted(hosts: Hosts, ivsetguid: str | None) -> list[Member]:
@@ -276,7 +277,7 @@ def encrypted(hosts: Hosts, ivsetguid: str | None) -> list[Member]:
 
 def test_raw_streams_stay_raw() -> None:
     hosts = diverged(own="x")
-    option = choose(CONFLICT, "manual", "A", False, POLICY, encrypted(hosts, "7"), NO_WORK)
+    option = choose(CONFLICT, "manual", "A", False, POLICY, encrypted(hosts, "7"), NO_WORK, NOW)
     assert [step.type for step in option.steps] == [
         "rename",
         "sync",
@@ -286,7 +287,7 @@ def test_raw_streams_stay_raw() -> None:
     assert pick(diverged()).steps[1].embedded
     plain = pick(diverged(), policy=replace(POLICY, raw="always")).steps[1]
     assert (plain.raw, plain.embedded) == (True, False)
-    unknown = choose(CONFLICT, "manual", "A", False, POLICY, encrypted(diverged(), None), NO_WORK)
+    unknown = choose(CONFLICT, "manual", "A", False, POLICY, encrypted(diverged(), None), NO_WORK, NOW)
     assert (unknown.steps, "report the column ivsetguid" in str(unknown.refused)) == ((), True)
 
 
@@ -294,7 +295,7 @@ def test_a_hub_that_has_all_needs_nothing_more() -> None:
     decision = decide(pick(diverged(), winner="B", policy=HUB_A))
     hosts = diverged(after="", own="X")
     hosts["A"].receive("pool/root/data", hosts["B"].send("pool/root/data", "X", "@2"))
-    assert resolution_steps(decision, HUB_A, encrypted(hosts, None), NO_WORK) == ((), ())
+    assert resolution_steps(decision, HUB_A, encrypted(hosts, None), NO_WORK, NOW) == ((), ())
 
 
 def test_a_hub_with_something_else_in_its_place_is_left_alone() -> None:
@@ -303,7 +304,7 @@ def test_a_hub_with_something_else_in_its_place_is_left_alone() -> None:
     obey(option.steps[0], hosts)
     hosts["A"].create("pool/root/data")
     hosts["A"].snapshot("pool/root/data", "other")
-    assert resolution_steps(decide(option), HUB_A, members_of(hosts), NO_WORK) == ((), ())
+    assert resolution_steps(decide(option), HUB_A, members_of(hosts), NO_WORK, NOW) == ((), ())
 
 
 # --- a stream that breaks off --------------------------------------------------------------------
@@ -324,7 +325,7 @@ def test_a_broken_transfer_is_resumed(make: Any) -> None:
     hosts = make()
     before = kept(hosts["B"])
     decision = broken(hosts)
-    steps, _ = resolution_steps(decision, POLICY, members_of(hosts), NO_WORK)
+    steps, _ = resolution_steps(decision, POLICY, members_of(hosts), NO_WORK, NOW)
     assert steps[0].type == "resume"
     follow(decision, POLICY, hosts)
     assert before <= kept(hosts["B"])
@@ -339,7 +340,7 @@ def test_what_can_not_be_resumed_is_dropped_and_sent_again(make: Any) -> None:
     hosts["A"].write("pool/root/data", 1)
     hosts["A"].snapshot("pool/root/data", "9")
     hosts["A"].destroy_snapshots("pool/root/data", [first])
-    [abort], [skip] = resolution_steps(decision, POLICY, members_of(hosts), NO_WORK)
+    [abort], [skip] = resolution_steps(decision, POLICY, members_of(hosts), NO_WORK, NOW)
     assert (abort.type, "received again" in skip.reason) == ("abort_receive", True)
     obey(abort, hosts)
     follow(decision, POLICY, hosts)
@@ -352,7 +353,7 @@ def test_an_unreadable_token_is_dropped() -> None:
     [one, other] = members_of(hosts)
     junk = replace(other.replicas["pool/root/data"], resume_token="1-junk")
     found = replace(other, replicas={**other.replicas, "pool/root/data": junk})
-    [abort], _ = resolution_steps(decision, POLICY, [one, found], NO_WORK)
+    [abort], _ = resolution_steps(decision, POLICY, [one, found], NO_WORK, NOW)
     assert (abort.type, abort.resume_token) == ("abort_receive", "1-junk")
 
 
@@ -361,7 +362,7 @@ def test_something_else_in_its_place_is_left_alone() -> None:
     decision = decide(pick(hosts))
     obey(pick(hosts).steps[0], hosts)
     hosts["B"].create("pool/root/data")
-    steps, [skip] = resolution_steps(decision, POLICY, members_of(hosts), NO_WORK)
+    steps, [skip] = resolution_steps(decision, POLICY, members_of(hosts), NO_WORK, NOW)
     assert (steps, "was made anew" in skip.reason) == ((), True)
 
 
@@ -432,6 +433,7 @@ worlds = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(worlds | st.builds(unrelated), st.sampled_from(["A", "B"]), st.sampled_from([POLICY, HUB_A]), st.booleans())
 def test_a_decision_ends_with_a_loser_that_follows(hosts: Hosts, winner: str, policy: Policy, discard: bool) -> None:
     loser = "B" if winner == "A" else "A"
@@ -448,6 +450,7 @@ def test_a_decision_ends_with_a_loser_that_follows(hosts: Hosts, winner: str, po
         assert not any(step.destructive for step in done)
 
 
+@settings(deadline=None)
 @given(worlds | st.builds(unrelated), st.sampled_from(["A", "B"]), st.sampled_from([POLICY, HUB_A]), st.booleans())
 def test_one_run_does_it_all_and_credits_leave_the_rest(
     hosts: Hosts, winner: str, policy: Policy, discard: bool
@@ -461,7 +464,7 @@ def test_one_run_does_it_all_and_credits_leave_the_rest(
         obey(left[0], hosts)
         credits.append(Credit(left[0], left[0].delivers, 2000.0 + len(credits)))
         left = left[1:]
-        steps, skips = resolution_steps(decision, policy, reported, Work(credits=tuple(credits)))
+        steps, skips = resolution_steps(decision, policy, reported, Work(credits=tuple(credits)), NOW)
         assert ([step.action_id for step in steps], skips) == ([step.action_id for step in left], ())
         for again, first in zip(steps, left, strict=True):
             assert (again.end and again.end.guid, again.target_dataset) == (

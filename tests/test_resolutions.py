@@ -13,7 +13,20 @@ from planner.model import (
     Work,
 )
 from planner.resolutions import choose, options
-from tests.conflict_world import ASIDE, CONFLICT, HUB_A, NO_WORK, POLICY, a_host, diverged, members_of, pick, unrelated
+from tests.conflict_world import (
+    ASIDE,
+    CONFLICT,
+    HUB_A,
+    NO_WORK,
+    NOW,
+    POLICY,
+    Hosts,
+    a_host,
+    diverged,
+    members_of,
+    pick,
+    unrelated,
+)
 
 # --- who wins ------------------------------------------------------------------------------------
 
@@ -53,19 +66,19 @@ def heads(**creation_and_size: tuple[str, int | None, int | None]) -> list[Membe
     ],
 )
 def test_who_wins(strategy: Strategy, members: list[Member], expected: str) -> None:
-    option = choose(CONFLICT, strategy, "A", False, POLICY, members, NO_WORK)
+    option = choose(CONFLICT, strategy, "A", False, POLICY, members, NO_WORK, NOW)
     if len(expected) == 1:
         assert option.winner == expected
     else:
         assert str(option.refused).startswith(expected)
         assert (option.winner, option.steps, option.losers) == (None, (), ())
-    assert choose(CONFLICT, strategy, "A", False, POLICY, members[::-1], NO_WORK) == option
+    assert choose(CONFLICT, strategy, "A", False, POLICY, members[::-1], NO_WORK, NOW) == option
 
 
 def test_the_hub_goes_before_the_configured_order() -> None:
     members = heads(A=("1", 20, 1), B=("1", 20, 1), C=("2", 10, 1))
     policy = replace(POLICY, directional=True, hub="B")
-    assert choose(CONFLICT, "use_newest", None, False, policy, members, NO_WORK).winner == "B"
+    assert choose(CONFLICT, "use_newest", None, False, policy, members, NO_WORK, NOW).winner == "B"
 
 
 def test_a_head_known_by_name_only_wins_nothing() -> None:
@@ -73,7 +86,7 @@ def test_a_head_known_by_name_only_wins_nothing() -> None:
     held = other.replicas["pool/root/data"]
     named = replace(held, snapshots=(held.snapshots[0], replace(held.snapshots[1], guid="", by_name=True)))
     found = replace(other, replicas={"pool/root/data": named})
-    assert choose(CONFLICT, "use_newest", None, False, POLICY, [one, found], NO_WORK).winner == "A"
+    assert choose(CONFLICT, "use_newest", None, False, POLICY, [one, found], NO_WORK, NOW).winner == "A"
 
 
 def test_a_person_names_a_winner_that_can_win() -> None:
@@ -99,7 +112,7 @@ def test_what_is_sent_may_be_unknown() -> None:
     held = one.replicas["pool/root/data"]
     unknown = replace(held, snapshots=tuple(replace(s, written=None) for s in held.snapshots))
     found = replace(one, replicas={**one.replicas, "pool/root/data": unknown})
-    option = choose(CONFLICT, "manual", "A", False, POLICY, [found, other], NO_WORK)
+    option = choose(CONFLICT, "manual", "A", False, POLICY, [found, other], NO_WORK, NOW)
     assert (option.send_bytes, option.refused) == (None, None)
     assert "sends an unknown number of bytes" in option.cost
 
@@ -108,12 +121,12 @@ def test_what_arrived_since_the_last_report_counts() -> None:
     hosts = diverged()
     rename = pick(hosts).steps[0]
     work = Work(credits=(Credit(rename, (), 2000.0),))
-    option = choose(CONFLICT, "manual", "A", False, POLICY, members_of(hosts), work)
+    option = choose(CONFLICT, "manual", "A", False, POLICY, members_of(hosts), work, NOW)
     assert (option.losers, "nothing to resolve" in str(option.refused)) == ((), True)
 
 
 def test_options_show_every_strategy_once() -> None:
-    shown = options(CONFLICT, POLICY, members_of(diverged()), NO_WORK)
+    shown = options(CONFLICT, POLICY, members_of(diverged()), NO_WORK, NOW)
     assert [option.strategy for option in shown] == ["use_newest", "use_largest", "use_majority", "manual", "ignore"]
     manual, ignore = shown[3:]
     assert (manual.winner, manual.refused, manual.steps) == (None, None, ())
@@ -124,7 +137,7 @@ def test_options_show_every_strategy_once() -> None:
 
 def test_missing_snapshots_leave_nothing_to_choose() -> None:
     missing = replace(CONFLICT, type="missing")
-    shown = options(missing, POLICY, members_of(diverged()), NO_WORK)
+    shown = options(missing, POLICY, members_of(diverged()), NO_WORK, NOW)
     assert [option.refused is None for option in shown] == [False, False, False, False, True]
 
 
@@ -149,6 +162,29 @@ def test_costs_are_said_in_words() -> None:
     [one, other] = members_of(unrelated())
     held = replace(other.replicas["pool/root/data"], mounted=True, mountpoint="/srv/data")
     mounted = replace(other, replicas={**other.replicas, "pool/root/data": held})
-    cost = choose(CONFLICT, "manual", "A", False, POLICY, [one, mounted], NO_WORK).cost
+    cost = choose(CONFLICT, "manual", "A", False, POLICY, [one, mounted], NO_WORK, NOW).cost
     assert "with all its 2 snapshots; nothing is shared, so hostA sends it anew" in cost
     assert cost.endswith("It is mounted at /srv/data: the new dataset is not, until you mount it.")
+
+
+# --- min_age_s -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("hosts", "sent"), [(diverged("3"), "3"), (unrelated(), "1")], ids=["diverged", "unrelated"])
+def test_what_wins_is_as_old_as_the_group_says_before_it_is_sent(hosts: Hosts, sent: str) -> None:
+    policy, members = replace(POLICY, min_age_s=60), members_of(hosts)
+    (made,) = {snapshot.creation for snapshot in members[0].replicas["pool/root/data"].snapshots}
+    assert made is not None
+    early = choose(CONFLICT, "manual", "A", False, policy, members, NO_WORK, made + 59)
+    assert "wait until its snapshots are as old as the group's min_age_s says" in (early.refused or "")
+    due = choose(CONFLICT, "manual", "A", False, policy, members, NO_WORK, made + 60)
+    assert due.refused is None
+    assert [step.end.name for step in due.steps if step.source and step.end] == [sent]
+
+
+def test_a_hub_that_gives_way_gets_all_at_once() -> None:
+    """Else the others could not follow it: what it still lacks would be their own."""
+    hosts = diverged("3", own="X")
+    policy, members = replace(HUB_A, min_age_s=10**9), members_of(hosts)
+    option = choose(CONFLICT, "manual", "B", False, policy, members, NO_WORK, NOW)
+    assert (option.refused, [step.type for step in option.steps]) == (None, ["rename", "sync", "promote"])
