@@ -297,7 +297,7 @@ def test_without_root_and_with_a_guard(site: RealSite, transfer: str) -> None:
         site.pools.create(here.on(source, "disk"), "volume")
         here.fill("disk", "one", "two", on=source)
         assert "zsend lacks permissions to send" in sender.agent("doctor", status=1)
-        site.pools.zfs("allow", "zsend", "send,hold,bookmark", root[0])
+        site.pools.zfs("allow", "zsend", "send,hold,bookmark,destroy", root[0])
         said = receiver.agent("doctor", status=1)
         assert f"zfs allow zrecv receive,create,mount,readonly,canmount,mountpoint {root[1]}" in said
         site.pools.zfs("allow", "zrecv", "receive,create,mount,readonly,canmount,mountpoint,destroy", root[1])
