@@ -321,13 +321,20 @@ class _Above:
 
 
 def _above(scene: Scene, outcome: Outcome, done: Done) -> _Above:
-    """The parents that the target lacks: one with snapshots of its own comes by its own stream, or not yet."""
+    """The parents that the target lacks: one with snapshots of its own comes by its own stream, or not yet.
+
+    Below a volume there can be nothing (zfsconcepts(7)), although its name is that of a filesystem elsewhere.
+    """
     target = outcome.site
     missing: list[tuple[str, str]] = []
     after: str | None = None
     for name in ancestors(target.dataset(outcome.path)):
         path = path_of(target.member, name)
         above = done.get((path, target.id)) if path is not None else None
+        known = target.member.replicas.get(name)
+        if known is not None and known.kind == "volume":
+            way_out = f"rename it, so that a filesystem can take its place: zfs rename {name} {name}-apart"
+            return _Above(waits=f"{name} on {target.host} is a volume, and nothing can lie below one; {way_out}")
         if name in target.existing and not (above and above.is_partial):
             continue
         make = next((step for step in above.steps if step.type in ("create", "resume")), None) if above else None

@@ -101,6 +101,9 @@ def _not_possible() -> Iterator[Case]:
     deeper = replace(member_with("B", "", {}), root="tank/a/longer/root/than/A/has")
     yield Case("names too long", [a, deeper], hub_policy())
     a, b = member_with("A", "", {"a": "()", "a/b": "1 2"}), member_with("B", "", {})
+    yield Case(
+        "a volume in the way", [a, replace(b, replicas={"tank/a": Replica("tank/a", kind="volume")})], hub_policy()
+    )
     made = replace(b, replicas={"tank/a": Replica("tank/a", written=0), "tank/a/b": Replica("tank/a/b", written=0)})
     yield Case(
         "a parent that was made only to hold what lies below", [member_with("A", "", {"a": "5"}), made], hub_policy()

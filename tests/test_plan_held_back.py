@@ -280,6 +280,14 @@ def test_a_parent_that_is_listed_only_by_its_children_exists() -> None:
     assert reasons(made, "B") == "tank/a exists on hostB, but its inventory does not list it"
 
 
+def test_nothing_is_sent_below_a_volume() -> None:
+    a, b = member_with("A", "", {"a/b": "1"}), member_with("B", "", {})
+    for volume in ("tank/a", "tank"):
+        made = plan_group(hub_policy(), [a, replace(b, replicas={volume: Replica(volume, kind="volume")})], Work(), NOW)
+        assert made.steps == ()
+        assert f"{volume} on hostB is a volume, and nothing can lie below one" in reasons(made, "B")
+
+
 def test_no_empty_dataset_is_made_where_a_stream_must_land() -> None:
     young = family({"a": "50", "a/b": "1"}, {}, min_age_s=int(NOW) - 2 * DAY)
     assert young.steps == ()
