@@ -86,7 +86,8 @@ def _guids(host: Host) -> Counter[str]:
 
 
 def _blocks(host: Host) -> set[Block]:
-    return {block for kept in host.pools.datasets.values() if not kept.newborn for block in kept.blocks}
+    kept = [each for each in host.pools.datasets.values() if each.origin or not each.newborn]
+    return {block for each in kept for block in each.blocks}
 
 
 def _pairs(world: World, path: str | None) -> set[tuple[str, str]]:
