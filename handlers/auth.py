@@ -4,6 +4,7 @@ import hmac
 import ipaddress
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from config import Config
@@ -121,7 +122,7 @@ def _put_configured(store: Store, keys: Any, role: Role, text: str, now: datetim
 def client_address(environ: Mapping[str, Any], trusted_proxies: tuple[str, ...]) -> str:
     """The caller's address: the last one in X-Forwarded-For that is not a trusted proxy's, if the peer is one."""
     address = str(environ.get("REMOTE_ADDR") or "unknown")
-    networks = [ipaddress.ip_network(network, strict=False) for network in trusted_proxies]
+    networks = _networks(trusted_proxies)
     forwarded = str(environ.get("HTTP_X_FORWARDED_FOR") or "").split(",")
     while forwarded and _within(address, networks):
         candidate = forwarded.pop().strip()
@@ -133,11 +134,16 @@ def client_address(environ: Mapping[str, Any], trusted_proxies: tuple[str, ...])
 
 def client_scheme(environ: Mapping[str, Any], trusted_proxies: tuple[str, ...]) -> str:
     """https or http, as the caller's browser sees it: a trusted proxy says it in X-Forwarded-Proto."""
-    networks = [ipaddress.ip_network(network, strict=False) for network in trusted_proxies]
+    networks = _networks(trusted_proxies)
     forwarded = str(environ.get("HTTP_X_FORWARDED_PROTO") or "").rpartition(",")[2].strip().lower()
     if forwarded in ("http", "https") and _within(str(environ.get("REMOTE_ADDR")), networks):
         return forwarded
     return str(environ.get("wsgi.url_scheme"))
+
+
+@lru_cache(maxsize=8)
+def _networks(trusted_proxies: tuple[str, ...]) -> list[Any]:
+    return [ipaddress.ip_network(network, strict=False) for network in trusted_proxies]
 
 
 def _is_address(text: str) -> bool:
