@@ -159,6 +159,12 @@ def _add_keys(
         "--grace", type=int, metavar="SECONDS", help="how long the old one works (default: key_grace_s)"
     )
     command.set_defaults(run=admin.rotate_key)
+    what = "make a new key that signs plans; print what agents should trust until it does"
+    command = keys.add_parser("rotate-signing", parents=[shared], help=what)
+    command.add_argument(
+        "--grace", type=int, metavar="SECONDS", help="how long the old one still signs (default: key_grace_s)"
+    )
+    command.set_defaults(run=admin.rotate_signing)
     command = keys.add_parser("revoke", parents=[shared], help="make a key, or all of a system's, worthless at once")
     command.add_argument("key", metavar="ID|HOST", help="a key's id (what stands before its dot), or a system")
     command.set_defaults(run=admin.revoke_key)

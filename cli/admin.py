@@ -44,13 +44,26 @@ def create_key(options: argparse.Namespace, open_witness: OpenWitness) -> int:
 
 def rotate_key(options: argparse.Namespace, open_witness: OpenWitness) -> int:
     """Make a new key in place of one, or of all that a system has, and print it."""
-    if options.grace is not None and options.grace < 0:
-        raise Refusal("--grace: expected seconds, 0 or more")
+    keys.require_grace(options.grace)
     request = open_here(options, open_witness)
     if _is_key(request, options.key):
         return _print_key(keys.rotate_key(request, options.key, options.grace))
     query = {} if options.grace is None else {"grace_s": options.grace}
     return _print_key(ask(request, "rotate_api_key", query, system_id=_system(request, options.key))["api_key"])
+
+
+def rotate_signing(options: argparse.Namespace, open_witness: OpenWitness) -> int:
+    """Make a new key that signs plans, and print the public keys as agents should have them until it does."""
+    keys.require_grace(options.grace)
+    request = open_here(options, open_witness)
+    pem, signs_from = keys.rotate_signing_key(request, options.grace)
+    print(pem, end="")
+    print(
+        f"the last of these signs from {signs_from:%Y-%m-%d %H:%M:%S} UTC on: until then, "
+        "give all of it to each agent that has a public_key",
+        file=sys.stderr,
+    )
+    return 0
 
 
 def revoke_key(options: argparse.Namespace, open_witness: OpenWitness) -> int:

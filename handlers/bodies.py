@@ -25,6 +25,7 @@ SshHostname = Annotated[
 ]
 SshUser = Annotated[str, _text("the name of a user", r"[A-Za-z_][A-Za-z0-9._-]{0,31}", example="zfs")]
 Port = Annotated[int, Meta(ge=1, le=65535)]
+LONGEST_GRACE_S = 31_536_000
 UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 Uuid = Annotated[str, _text("a UUID in small letters", UUID, example="3f0c8f5e-7f0e-4e55-9d3b-2a4c1c9f6b10")]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -270,7 +271,7 @@ class AcceptQuery(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
 class GraceQuery(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """How long the old key stays valid."""
 
-    grace_s: Annotated[int, Meta(ge=0, le=31_536_000)] | None = None
+    grace_s: Annotated[int, Meta(ge=0, le=LONGEST_GRACE_S)] | None = None
 
 
 class OfSystem(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):

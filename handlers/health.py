@@ -2,7 +2,7 @@
 
 from handlers import answers as a
 from handlers.request import Answer, Request
-from handlers.signing import public_key_pem
+from handlers.signing import public_keys_pem
 from store import Busy, StoreError
 
 
@@ -37,5 +37,5 @@ def show_readiness(request: Request) -> Answer[a.Readiness]:
 
 
 def show_public_key(request: Request) -> Answer[str]:
-    """The Ed25519 public key that verifies plans, as PEM."""
-    return Answer(public_key_pem(request.store.secret), content_type="application/x-pem-file")
+    """The Ed25519 public key that verifies plans, as PEM; after it the next one, once that is made."""
+    return Answer(public_keys_pem(request.store, request.now), content_type="application/x-pem-file")

@@ -168,7 +168,7 @@ def answer_instructions(request: Request, plans: list[GroupPlan], system_id: str
     else:
         body, kind = encode_json(_document(request, plans, system_id, actions)), JSON
     expires = _expires(request)
-    headers = {"X-Plan-Expires": expires, "X-Plan-Signature": sign_plan(request.store.secret, body, expires)}
+    headers = {"X-Plan-Expires": expires, "X-Plan-Signature": sign_plan(request.store, body, expires, request.now)}
     return Answer(body, content_type=kind, headers=headers)
 
 

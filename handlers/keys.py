@@ -1,16 +1,19 @@
 """Keys as an admin handles them: listed without their secrets, made, rotated and revoked."""
 
-from datetime import timedelta
+import secrets
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from handlers.auth import CONFIGURED, make_key
-from handlers.errors import Conflicting
+from handlers.bodies import LONGEST_GRACE_S
+from handlers.errors import Conflicting, Invalid
 from handlers.events import record
 from handlers.request import Request
+from handlers.signing import ids_of_keys, public_keys_pem
 from store import REGISTRY
-from store.documents import Key, Role
+from store.documents import Key, Role, SigningKey
 
 
 def list_keys(request: Request) -> list[dict[str, Any]]:
@@ -61,6 +64,33 @@ def rotate_key(request: Request, key_id: str, grace_s: int | None = None) -> str
         keys.put(msgspec.structs.replace(made, label=old.label))
     record(request, "key.rotated", subject=key_id, system_id=old.system_id, key=made.id)
     return text
+
+
+def rotate_signing_key(request: Request, grace_s: int | None = None) -> tuple[str, datetime]:
+    """Make a new key that signs plans; the public keys as agents should have them until then, and when that is.
+
+    Raises Conflicting while another one waits for its time, unless the new one is to sign at once.
+    """
+    grace = timedelta(seconds=request.config.key_grace_s if grace_s is None else grace_s)
+    made = SigningKey(id=secrets.token_hex(16), made_at=request.now, signs_from=request.now + grace)
+    with request.store.transaction(REGISTRY) as tx:
+        known = tx[REGISTRY].signing_keys
+        signing, *waiting = ids_of_keys(request.store, request.now)
+        if waiting and grace:
+            from_when = known.get(waiting[0]).signs_from
+            raise Conflicting(f"the new signing key made before signs from {from_when:%Y-%m-%dT%H:%M:%SZ} on")
+        for old in known.all():
+            if old.id != signing or not grace:
+                known.remove(old.id)
+        known.put(made)
+    record(request, "signing_key.rotated", subject=made.id, signs_from=made.signs_from)
+    return public_keys_pem(request.store, request.now).decode(), made.signs_from
+
+
+def require_grace(grace_s: int | None) -> None:
+    """Raise Invalid for a grace period that no key can have."""
+    if grace_s is not None and not 0 <= grace_s <= LONGEST_GRACE_S:
+        raise Invalid.at("grace", f"expected seconds, 0 to {LONGEST_GRACE_S}")
 
 
 def revoke_key(request: Request, key_id: str) -> None:

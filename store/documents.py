@@ -39,6 +39,14 @@ class Key(Struct, kw_only=True, frozen=True):
     expires_at: datetime | None = None  # the end of its grace, once rotated
 
 
+class SigningKey(Struct, kw_only=True, frozen=True):
+    """What makes a key that signs plans, together with the service's secret: on its own it is worth nothing."""
+
+    id: str  # random
+    made_at: datetime
+    signs_from: datetime
+
+
 class Group(Struct, kw_only=True, frozen=True):
     """A sync group that was made over the API. Those of zfs_sync.yaml are never stored."""
 

@@ -22,6 +22,7 @@ from store.documents import (
     Message,
     PlanStamp,
     Report,
+    SigningKey,
     Summary,
     SyncState,
     System,
@@ -35,6 +36,7 @@ NOUNS: dict[type, str] = {
     System: "system",
     Group: "sync group",
     Key: "key",
+    SigningKey: "signing key",
     Lease: "lease",
     Credit: "finished action",
     Failure: "failed action",
@@ -120,11 +122,12 @@ class View:
 
 
 class Registry(View):
-    """Systems, the sync groups made over the API, and keys: changed by people, seldom."""
+    """Systems, the sync groups made over the API, and keys, those that sign plans too: changed by people, seldom."""
 
     systems: Table[System]
     groups: Table[Group]
     keys: Table[Key]
+    signing_keys: Table[SigningKey]
     unique = {"systems": "hostname", "groups": "name"}  # noqa: RUF012
 
 

@@ -32,6 +32,7 @@ class ScriptedWitness(ThreadingHTTPServer):
         self.plan: list[dict[str, str]] = []
         self.inventory = "current"
         self.key: Ed25519PrivateKey | None = None
+        self.public_keys = b""  # as PEM
         self.expires = int(time.time()) + 600
         self.change: Callable[[bytes], bytes] = lambda body: body  # applied after signing
         self.refusals: dict[str, int] = {}  # "start", "progress", "finish", "inventory" ...: status
@@ -61,6 +62,8 @@ class ScriptedWitness(ThreadingHTTPServer):
                 return status, {"detail": f"scripted refusal of {part}", "status_code": status}, {}
         if path.endswith("/health") or path == "/api/v1/systems/nas":
             return 200, {"status": "ok"}, {}
+        if path.endswith("/public-key"):
+            return 200, self.public_keys, {}
         if path.endswith("/register"):
             return 201, {"id": "5f0c6b1e-0000-4000-8000-000000000001", "hostname": "nas", "api_key": "k1.secret"}, {}
         if path.endswith("/heartbeat"):

@@ -7,6 +7,8 @@ from email.utils import formatdate
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.agent_world import AGENT, COPY, VIDEOS, Host, World, calls_of, make_world
 
@@ -200,6 +202,21 @@ def test_doctor_names_what_is_wrong(world: World, trouble: str, finding: str, tm
     bad = [line for line in run.stdout.splitlines() if line.startswith("bad:")]
     assert len(bad) == 1, run.stdout
     assert finding in bad[0]
+
+
+def test_doctor_says_when_a_key_that_signs_plans_is_not_known_here(world: World, tmp_path: Path) -> None:
+    world.nas.config.chmod(0o600)
+    keys = [Ed25519PrivateKey.generate() for _ in range(2)]
+    texts = [key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo) for key in keys]
+    world.witness.key, world.witness.public_keys = keys[0], b"".join(texts)
+    pem = tmp_path / "witness.pem"
+    world.nas.configure(public_key=pem)
+    pem.write_bytes(texts[0])
+    assert f"bad:  {pem} has the witness's keys" in world.nas.agent("doctor").stdout
+    pem.write_bytes(texts[1] + texts[0])
+    run = world.nas.agent("doctor")
+    assert f"good: {pem} has the witness's keys" in run.stdout
+    assert run.returncode == 0, run.stdout
 
 
 @pytest.mark.parametrize("moment", [951782400, 951868799, 951868800, 1709164800, 1795392522, 4102444800])

@@ -253,6 +253,19 @@ def test_a_rotated_key_works_on_for_its_grace(example: Witness, command: Command
     assert command("keys", "rotate", newest.partition(".")[0], "--grace", "-1")[0] == 1
 
 
+def test_the_signing_key_is_rotated_and_all_that_agents_should_trust_is_stdout(command: Command) -> None:
+    done, said, hint = command("keys", "rotate-signing", "--grace", "60")
+    assert done == 0
+    assert said.count("-----BEGIN PUBLIC KEY-----") == 2
+    assert "signs from" in hint
+    done, said, complaint = command("keys", "rotate-signing")
+    assert (done, said) == (1, "")
+    assert "made before signs from" in complaint
+    assert command("keys", "rotate-signing", "--grace", "-1")[0] == 1
+    assert command("keys", "rotate-signing", "--grace", "9" * 12)[0] == 1
+    assert command("keys", "rotate-signing", "--grace", "0")[1].count("-----BEGIN PUBLIC KEY-----") == 1
+
+
 def test_a_systems_keys_are_rotated_and_revoked_by_its_hostname(example: Witness, command: Command) -> None:
     first = command("keys", "create", "agent", "--system", "offsite")[1].strip()
     second = command("keys", "rotate", "offsite", "--grace", "0")[1].strip()
