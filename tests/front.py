@@ -34,9 +34,9 @@ class Nginx:
     def _configuration(self, folder: Path, backends: list[int]) -> str:
         """What we offer, with this machine's ports and files in it, and nothing else changed."""
         text = OFFERED.read_text()
-        servers = "\n".join(f"server 127.0.0.1:{port} max_fails=1 fail_timeout=1s;" for port in backends)
+        servers = "\n".join(f"server 127.0.0.1:{port} max_fails=0;" for port in backends)
         for pattern, replacement in (
-            (r"server 127\.0\.0\.1:8000;", servers),
+            (r"server 127\.0\.0\.1:8000 max_fails=0;", servers),
             (r"listen 80;", f"listen 127.0.0.1:{self.plain_port};"),
             (r"listen 443 ", f"listen 127.0.0.1:{self.port} "),
             (r"/etc/letsencrypt/live/sync\.example\.org/fullchain\.pem", str(self.certificate)),

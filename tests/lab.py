@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -32,6 +33,9 @@ class Lab:
         self.hosts_folder.mkdir(parents=True)
         self.hosts: dict[str, Host] = {}
         self.port = free_port()
+        self.address = f"http://127.0.0.1:{self.port}"  # that all call
+        self.ca_file = ""  # what vouches for it, if that is https
+        self.script = AGENT  # that new hosts have
         self.config = folder / "zfs_sync.yaml"
         self.config.write_text(f"port: {self.port}\n{settings}")
         self.server: subprocess.Popen[bytes] | None = None
@@ -39,14 +43,18 @@ class Lab:
 
     def start(self) -> None:
         """Serve, as `python zfs_sync.py` does, and wait until it answers."""
-        environ = {**os.environ, "ZFS_SYNC_ADMIN_KEY": ADMIN, "ZFS_SYNC_ENROLL_KEY": ENROLL}
+        self.server = self.serve(CHECKOUT)
+        self.wait()
+
+    def serve(self, program: Path, **more: str) -> subprocess.Popen[bytes]:
+        """Start the witness from a checkout, with more in its environment."""
+        environ = {**os.environ, "ZFS_SYNC_ADMIN_KEY": ADMIN, "ZFS_SYNC_ENROLL_KEY": ENROLL, **more}
+        command = [sys.executable, program / "zfs_sync.py", "--config", self.config]
         with (self.folder / "witness.log").open("ab") as log:
-            self.server = subprocess.Popen(
-                [sys.executable, CHECKOUT / "zfs_sync.py", "--config", self.config],
-                env=environ,
-                stdout=log,
-                stderr=log,
-            )
+            return subprocess.Popen(command, env=environ, stdout=log, stderr=log)
+
+    def wait(self) -> None:
+        """Until it answers."""
         for _ in range(200):
             try:
                 self.call("GET", "/health")
@@ -64,12 +72,13 @@ class Lab:
     def call(self, method: str, path: str, body: Any = None, key: str = ADMIN, accept: str = "application/json") -> Any:
         """One call with a key; the JSON, or the text, that it answers."""
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/api/v1{path}",
+            f"{self.address}/api/v1{path}",
             method=method,
             data=None if body is None else json.dumps(body).encode(),
             headers={"X-API-Key": key, "Accept": accept, "Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=60) as response:
+        trust = ssl.create_default_context(cafile=self.ca_file) if self.ca_file else None
+        with urllib.request.urlopen(request, timeout=60, context=trust) as response:
             text = response.read().decode()
         return json.loads(text) if accept == "application/json" and text else text
 
@@ -121,7 +130,7 @@ class Host:
 
     def __init__(self, lab: Lab, name: str) -> None:
         self.lab, self.name = lab, name
-        self.script = AGENT
+        self.script = lab.script
         self.folder = lab.hosts_folder / name
         self.folder.mkdir()
         self.pools_start = int(time.time()) - 30 * 24 * 3600
@@ -130,8 +139,8 @@ class Host:
         state.mkdir()
         self.conf = self.folder / "agent.conf"
         self.conf.write_text(
-            f"witness=http://127.0.0.1:{lab.port}\nhostname={name}\nssh_user=root\nenroll_key={ENROLL}\n"
-            f"state_dir={state}\nremote_path={PATH}\nretry_s=1\n"
+            f"witness={lab.address}\nhostname={name}\nssh_user=root\nenroll_key={ENROLL}\n"
+            f"state_dir={state}\nremote_path={PATH}\nretry_s=1\n" + (f"ca_file={lab.ca_file}\n" if lab.ca_file else "")
         )
         self.conf.chmod(0o600)
         self.log = ""
