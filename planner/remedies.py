@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from planner.credits import apply_credits
-from planner.encryption import Form, Unfit, form_for_new, form_for_replica
+from planner.encryption import Form, Unfit, form_for_new, form_for_replica, is_cipher
 from planner.globs import selects
 from planner.histories import (
     Common,
@@ -269,6 +269,9 @@ def _receive(remedy: Remedy, old: Replica, here: Replica | None) -> None:
     wanted = [snapshot for snapshot in case.wanted(common.ahead) if snapshot.name not in taken]
     if isinstance(form, Unfit):
         remedy.refuse(form.reason)
+    elif form.raw and case.source.replica.encryption != "off" and not is_cipher(old.encryption):
+        # as a clone of what is not encrypted a raw increment is not refused: the kernel panics (OpenZFS 2.1.11)
+        remedy.refuse(f"whether {old.dataset} and its source are encrypted is not known: report the column encryption")
     elif not wanted:
         way_out = _YOUNG if case.is_early else "take a snapshot there"
         name = common.at_target.name

@@ -195,7 +195,8 @@ def compare(seed: int, folder: Path, length: int, seen: Counter[str]) -> str:
             done.append(str(operation))
             said, real_said = outcome(model, operation), outcome(real, operation)
             seen[f"{operation.what}: {kind(real_said)}"] += 1
-            found = differences(model.listing(), real.listing(), guids)
+            looks = isinstance(operation, Transfer) or not (said and real_said)  # a listing takes a third of the time
+            found = differences(model.listing(), real.listing(), guids) if looks else []
             if kind(said) != kind(real_said):
                 found.insert(0, f"{operation}\n  model: {said or 'done'}\n  real:  {real_said or 'done'}")
             differing += found

@@ -224,7 +224,13 @@ def _transfer(rng: Random, hosts: Hosts, near: Dataset) -> Operation | None:
     origin = _origin(rng, hosts, near, target, base) if not there or rng.random() < 0.05 else None
     if base and "/" in base and not origin and len(_holders(hosts, near, base, target)) > 1:
         return None  # which of them zfs takes is nobody's business
+    if origin and raw and near.encryption != "off" and _encryption(hosts, origin) == "off":
+        return None  # the kernel panics: "unencrypted block in encrypted object set"
     return Transfer(near.name, target, end, base, chosen, origin, resumable=rng.random() < 0.6, cut=cut)
+
+
+def _encryption(hosts: Hosts, snapshot: str) -> str:
+    return host_of(hosts, snapshot).dataset(snapshot.partition("@")[0]).encryption
 
 
 def _holders(hosts: Hosts, near: Dataset, base: str, target: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Real pools in files, with the verbs of the ZFS model: the same call can be made on both. Needs root and OpenZFS."""
 
+import ctypes
 import fcntl
 import os
 import re
@@ -17,6 +18,7 @@ BEGIN = re.compile(
     rb"\0{4}.{4}\xac\xcb\xba\xf5\x02\0{3}", re.DOTALL
 )  # type, payload's length, magic of dmu_replay_record
 HEAD_BYTES = 312  # a dmu_replay_record
+LIBC = ctypes.CDLL(None, use_errno=True)
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 
 
@@ -92,21 +94,24 @@ class RealPools:
         """Write to a dataset; unmounting it then, or fsync, always goes through the intent log."""
         assert logged
         self.files += 1
-        if self.zfs("get", "-Hpo", "value", "type", name) == b"volume\n":
-            with open_volume(name) as device:
-                device.seek(self.files % 200 * 8192)
-                device.write(os.urandom(8192))
-                os.fsync(device.fileno())
-            self._run("zpool", "sync", name.partition("/")[0])
-        else:
-            self._write_file(name, os.urandom(bytes_))
+        if self._write_file(name, os.urandom(bytes_)):
+            return
+        with open_volume(name) as device:
+            device.seek(self.files % 200 * 8192)
+            device.write(os.urandom(8192))
+            os.fsync(device.fileno())
+        self._run("zpool", "sync", name.partition("/")[0])
 
-    def _write_file(self, name: str, content: bytes) -> None:
+    def _write_file(self, name: str, content: bytes) -> bool:
+        """Write a file into a filesystem; False for what can't be mounted, a volume."""
         where = self.folder / "mnt"
         where.mkdir(exist_ok=True)
-        self._run("mount", "-t", "zfs", name, str(where))
+        if LIBC.mount(name.encode(), bytes(where), b"zfs", 0, b""):  # a process for it would take half the time
+            return False
         (where / f"file{self.files}").write_bytes(content)
-        self._run("umount", str(where))
+        if LIBC.umount2(bytes(where), 0):
+            raise OSError(ctypes.get_errno(), "umount2", str(where))
+        return True
 
     def snapshot(self, name: str, snap: str, *, recursive: bool = False) -> None:
         """Snapshot a dataset, its descendants too if asked."""

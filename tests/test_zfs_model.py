@@ -135,6 +135,8 @@ def test_raw_streams_keep_their_iv_sets_and_plain_ones_do_not() -> None:
     increment = nas.send("tank", "two", "one", raw=True)
     with pytest.raises(Refused, match="on top of existing unencrypted dataset"):
         backup.receive("vault/plain", increment)
+    with pytest.raises(Refused, match="PANIC"):
+        backup.receive("vault/clone", increment, origin="vault/plain@one")
     backup.snapshot("vault/raw", "of-its-own")
     with pytest.raises(Refused, match="has been modified"):
         backup.receive("vault/raw", increment)

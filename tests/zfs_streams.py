@@ -198,6 +198,8 @@ class Streams(Contents):
         if origin and part.from_guid and self.find(origin).guid != part.from_guid:
             raise Refused(f"{cannot}most recent snapshot of {name} does not\nmatch incremental source")
         above = self.dataset(origin.partition("@")[0]) if origin else parent  # a clone has its origin's key
+        if origin and part.from_guid and stream.raw and above.encryption == "off":
+            raise Refused(f"{cannot}PANIC: unencrypted block in encrypted object set")  # and the pool hangs
         if not stream.raw and above.encryption != "off" and not above.key_loaded:
             raise Refused(f"{cannot}inherited key must be loaded")
         if stream.kind == "volume" and (wrong := {"canmount", "mountpoint"} & asked.properties.keys()):
