@@ -260,6 +260,15 @@ def test_a_clones_stream_finds_its_origin_itself(cloned: Pools, backup: Pools) -
         elsewhere.receive("pool/other", cloned.send("tank/clone", "own", "tank/docs@day2"))
 
 
+def test_what_a_clone_was_made_of_is_no_base(nas: Pools, backup: Pools) -> None:
+    """As if `zfs clone` had made it: none of its own snapshots is left."""
+    backup.receive("vault/clone", nas.send("tank/docs", "day2", "day1"), origin="vault/docs@day1")
+    backup.rollback("vault/clone", "day2")
+    backup.destroy_snapshots("vault/clone", ["day2"])
+    with pytest.raises(Refused, match="most recent snapshot of vault/clone does not"):
+        backup.receive("vault/clone", nas.send("tank/docs", "day2", "day1"))
+
+
 def test_a_broken_clones_stream_resumes(cloned: Pools, backup: Pools) -> None:
     stream = cloned.send("tank/clone", "day3", "tank/docs@day2").cut(0)
     with pytest.raises(Refused, match="Partially received"):

@@ -157,13 +157,14 @@ class Streams(Contents):
             raise Refused(f"{cannot}destination '{name}' exists\nmust specify -F to overwrite it")
         elif target and target.partial and not target.newborn:
             raise Refused(f'{cannot}destination {name} contains partially-complete state from "zfs receive -s".')
-        if kind == "new filesystem":
-            target = target or self._newborn(asked, part, origin)
+        if kind == "new filesystem" and not target:
+            target = self._newborn(asked, part, origin)
         elif not target:
             raise Refused(f"{cannot}destination '{name}' does not exist")
-        elif self._is_there(target, part):
+        elif kind == "incremental" and self._is_there(target, part):
             return None  # zfs reads past it, and exits 0
-        self._fits(asked, target, part)
+        else:
+            self._fits(asked, target, part)
         target.properties.update(asked.properties)
         return target
 
@@ -219,8 +220,8 @@ class Streams(Contents):
         """Raise Refused where the stream does not go on top of what the target has."""
         stream, cannot = asked.stream, self._cannot
         embeds = stream.embedded and target.encryption != "off"
-        base = target.snapshots
-        if part.from_guid is not None and not base and target.origin:
+        base = target.snapshots  # of a clone that is there, the origin is no base: it is another dataset's (dmu_recv.c)
+        if target.name not in self.datasets and target.origin:
             base = [self.find(target.origin)]
         if part.from_guid is not None and not target.newborn:
             if stream.raw and target.encryption == "off":
