@@ -325,6 +325,13 @@ def _accepted(world: World, policy: Policy, path: str, lacking: list[Snapshot], 
 
 
 def _forms(policy: Policy, sent: Dataset, held: Dataset | None) -> tuple[bool, ...]:
-    if policy.raw == "auto":
-        return (sent.encryption != "off",) if held is None else (True, False)
-    return (policy.raw == "always",)
+    """Raw or not: what was received raw goes on so, whatever a pool with the key might accept."""
+    if policy.raw != "auto":
+        return (policy.raw == "always",)
+    if held is None:
+        return (sent.encryption != "off",)
+    common = newest_common(sent, held)
+    if common is None or "off" in (sent.encryption, held.encryption):
+        return (True, False)
+    ours = [mark.ivsetguid for mark in sent.snapshots + sent.bookmarks if mark.guid == common.guid]
+    return (ours[0] == common.ivsetguid,)

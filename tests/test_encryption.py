@@ -175,3 +175,11 @@ def test_the_rest_of_a_chain_keeps_the_form_of_its_beginning(
     steps = [step for step in plan_group(hub_policy(raw=mode), members, Work(), NOW).steps if step.target == "B"]
     assert [(step.type, step.source) for step in steps] == [("create", "C"), ("sync", "C"), ("sync", "D")]
     assert {"raw" if step.raw else "embedded" if step.embedded else "plain" for step in steps} == {form}
+
+
+def test_what_came_raw_goes_on_raw_or_not_at_all() -> None:
+    """A pool with the key would take an increment that is not raw on top of an empty snapshot of its own."""
+    made = plan(member("A", "1 2 3", CIPHER, "5"), member("B", "1 2 x", CIPHER, "5"))
+    assert draw(made) == "B diverged"
+    made = plan(member("A", "1 2 3", CIPHER, "5"), member("B", "1 2 x", CIPHER, "6"))
+    assert (draw(made), forms(made)) == ("B 2-3", ["plain"])
