@@ -1,13 +1,17 @@
 """Decisions about conflicts: which are still to be carried out, and what they hold up meanwhile."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from planner.admission import admitted, failure_of
-from planner.model import Conflict, Decision, Member, Option, Skip, Step
+from planner.model import Conflict, Decision, Option, Skip, Step
+from planner.paths import dataset_of, is_below, is_set_aside
+from planner.remedies import moving
 from planner.resolutions import options, resolution_steps
 from planner.sites import Scene, Site, scene_of
+from planner.transfers import no_room, room_for
 
 Status = Literal["open", "pending", "ignored"]
 
@@ -19,44 +23,56 @@ class Errand:
     decision: Decision
     steps: tuple[Step, ...]
     skips: tuple[Skip, ...]
-    binding: bool  # False: its evidence changed before anything was done, so the conflict is open again
+    changing: frozenset[tuple[str, str]]  # the system and path of each dataset that its steps change
+    moving: frozenset[tuple[str, str]]  # of each that goes elsewhere or comes anew, with all that lies below it
     replaces_hub: bool  # whose history all others follow
 
+    @property
+    def binding(self) -> bool:
+        """False: its evidence changed before anything was done, or it can't be done any more: the conflict is open."""
+        return bool(self.changing or self.moving)
+
     def holds_up(self, path: str, site: Site) -> bool:
-        """Whether nothing else may go into a path on a site: a losing dataset, or one below it."""
-        if not self.binding:
-            return False
-        below = self.decision.path == "" or f"{path}/".startswith(f"{self.decision.path}/")
-        return below and (self.replaces_hub or any(loser.system_id == site.id for loser in self.decision.losers))
+        """Whether nothing else may go into a path on a site: a losing dataset, or one that moves along with it."""
+        if self.replaces_hub and self.binding and path == self.decision.path:
+            return True
+        return (site.id, path) in self.changing or any(
+            is_below(path, above) for system, above in self.moving if self.replaces_hub or system == site.id
+        )
 
 
 def errands_of(scene: Scene, decisions: Iterable[Decision]) -> tuple[Errand, ...]:
-    """What is left to do for every decision, by path; nothing for one that is carried out."""
+    """What is left to do for every decision, by path; nothing for one that is carried out.
+
+    Of two about one dataset, the second waits while the first has steps: they change what it was judged by.
+    """
     errands: list[Errand] = []
     members = list(scene.members.values())
     for decision in sorted(decisions, key=lambda decision: (decision.path.split("/"), decision.conflict_id)):
         if decision.strategy == "ignore":
             continue
         steps, skips = resolution_steps(decision, scene.policy, members, scene.uncredited, scene.now)
+        if steps and any(one.decision.path == decision.path and one.changing for one in errands):
+            steps, skips = (), (*skips, *_second(decision, steps))
         if steps or skips:
-            allowed, refused = admitted(scene, steps, _hindrance)
-            binding = bool(steps) or _has_begun(scene, decision)
+            allowed, refused = admitted(scene, steps, partial(_hindrance, steps))
+            changing = frozenset((step.target, step.path) for step in steps)
+            moved = moving(decision, steps, scene.policy, members, scene.now)
             replaces_hub = any(scene.is_hub(loser.system_id) for loser in decision.losers)
-            errands.append(Errand(decision, allowed, (*skips, *refused), binding, replaces_hub))
+            errands.append(Errand(decision, allowed, (*skips, *refused), changing, moved, replaces_hub))
     return tuple(errands)
 
 
-def _has_begun(scene: Scene, decision: Decision) -> bool:
-    """Whether one of the losers has been set aside already."""
-    return any(
-        loser.aside in member.replicas
-        for loser in decision.losers
-        for member in [scene.members.get(loser.system_id, Member("", ""))]
-    )
+def _second(decision: Decision, steps: Sequence[Step]) -> Iterator[Skip]:
+    """Why a decision about a dataset waits for another, for each of its losers."""
+    for loser in decision.losers:
+        if any(step.target == loser.system_id for step in steps):
+            reason = f"another decision about {loser.dataset} is carried out first"
+            yield Skip(decision.path, loser.dataset, loser.system_id, reason)
 
 
-def _hindrance(scene: Scene, step: Step) -> str | None:
-    """Why a step of a resolution may not be done now."""
+def _hindrance(steps: Sequence[Step], scene: Scene, step: Step) -> str | None:
+    """Why a step of a resolution, one of several, may not be done now."""
     if not scene.policy.enabled:
         return f"the group {scene.policy.name} is disabled"
     if scene.is_held_up(step):
@@ -70,7 +86,20 @@ def _hindrance(scene: Scene, step: Step) -> str | None:
         barred = site.barred(step.path) if site is not None else None
         if barred is not None:
             return barred
-    return failure_of(scene, step)
+    return failure_of(scene, step) or _lack_of_room(steps, scene, step)
+
+
+def _lack_of_room(steps: Sequence[Step], scene: Scene, step: Step) -> str | None:
+    """Why the target can't hold what a step brings with all before it; nothing is set aside for what does not fit."""
+    site, at = scene.site(step.target), steps.index(step)
+    room = room_for(site, step.target_dataset) if site else None
+    if step.type == "rename" and is_set_aside(step.new_name or ""):
+        at = next((at for at, one in enumerate(steps) if one.source and one.target == step.target), at)
+    brings = steps[at]
+    if site is None or room is None or brings.end is None or brings.source_dataset is None:
+        return None
+    needed = sum(one.estimated_size_bytes or 0 for one in steps[: at + 1] if one.target == step.target)
+    return no_room(site, brings.source_dataset, brings.end) if needed > room else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +109,7 @@ class Claim:
     group: str
     system_id: str
     dataset: str
+    below: bool  # with all that lies below it
 
 
 def claims_of(scene: Scene) -> tuple[Claim, ...]:
@@ -88,16 +118,20 @@ def claims_of(scene: Scene) -> tuple[Claim, ...]:
     for each in sorted(scene.work.neighbours, key=lambda each: each.policy.group_id):
         if each.decisions:
             work = replace(scene.work, decisions=each.decisions, neighbours=())
-            errands = errands_of(scene_of(each.policy, each.members, work, scene.now), each.decisions)
-            losers = [loser for errand in errands if errand.binding for loser in errand.decision.losers]
-            claims += [Claim(each.policy.name, loser.system_id, loser.dataset) for loser in losers]
+            theirs = scene_of(each.policy, each.members, work, scene.now)
+            for errand in errands_of(theirs, each.decisions):
+                for below, places in ((True, errand.moving), (False, errand.changing)):
+                    for system, path in sorted(places):
+                        dataset = dataset_of(theirs.members[system], path)
+                        claims.append(Claim(each.policy.name, system, dataset, below))
     return tuple(claims)
 
 
 def hold(errands: Iterable[Errand], claims: Iterable[Claim], path: str, site: Site) -> str | None:
     """Why nothing else may go into a path on a member while a decision is carried out, in whichever group."""
     for claim in claims:
-        if claim.system_id == site.id and f"{site.dataset(path)}/".startswith(f"{claim.dataset}/"):
+        name = site.dataset(path)
+        if claim.system_id == site.id and (name == claim.dataset or (claim.below and is_below(name, claim.dataset))):
             return f"{site.dataset(path)} waits until what the group {claim.group} decided about it has been done"
     if any(errand.holds_up(path, site) for errand in errands):
         return f"{site.dataset(path)} waits until what was decided about its conflict has been done"

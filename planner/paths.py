@@ -24,6 +24,11 @@ def dataset_of(member: Member, path: str) -> str:
     return f"{member.root}/{path}" if path else member.root
 
 
+def is_below(path: str, above: str) -> bool:
+    """Whether a path is another one, or lies below it; everything lies below the root."""
+    return above == "" or f"{path}/".startswith(f"{above}/")
+
+
 def pool_of(dataset: str) -> str:
     """The pool a dataset lies in."""
     return dataset.partition("/")[0]

@@ -7,126 +7,26 @@ dataset is rolled back to the common snapshot, and goes on from there like any o
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
+from planner.cases import Case, Remedy, relation
 from planner.credits import apply_credits
 from planner.encryption import Form, Unfit, form_for_new, form_for_replica, is_cipher
-from planner.globs import selects
 from planner.histories import (
     Common,
     Empty,
     FastForward,
-    History,
-    Relation,
     Unclear,
     Unrelated,
     history,
     is_certain,
     newest_common,
-    relate,
 )
-from planner.model import Decision, Loser, Member, Policy, Replica, Skip, Snapshot, Step, StepType, Work
+from planner.model import Decision, Loser, Member, Policy, Replica, Skip, Step, Work
 from planner.names import LONGEST_NAME
-from planner.paths import dataset_of, is_internal, pool_imported
+from planner.paths import dataset_of, is_below, is_internal, pool_imported
 from planner.resume import decode_resume_token
-from planner.steps import action_id
-from planner.streams import Stream, full, increments
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One losing dataset, and the history that takes its place."""
-
-    policy: Policy
-    path: str
-    loser: Loser
-    target: Member
-    winner: Member
-    source: History
-    now: float
-
-    @property
-    def here(self) -> Replica | None:
-        """The dataset of the group's name."""
-        return self.target.replicas.get(self.loser.dataset)
-
-    @property
-    def aside(self) -> Replica | None:
-        """The one that was set aside."""
-        return self.target.replicas.get(self.loser.aside)
-
-    @property
-    def must_lead(self) -> bool:
-        """Whether the loser is the hub: it gets all of the winner's history before the others follow it again."""
-        return self.target.system_id == self.policy.hub
-
-    def wanted(self, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
-        """Those of the winner's snapshots that the group chooses, and that are old enough unless the loser leads."""
-        include, exclude = self.policy.snapshot_include, self.policy.snapshot_exclude
-        return [s for s in snapshots if is_certain(s) and selects(include, exclude, s.name) and self._is_due(s)]
-
-    def _is_due(self, snapshot: Snapshot) -> bool:
-        latest = self.now - self.policy.min_age_s
-        is_old = snapshot.creation is not None and snapshot.creation <= latest
-        return not self.policy.min_age_s or self.must_lead or is_old
-
-    @property
-    def is_early(self) -> bool:
-        """Whether some of what the winner has is still too young to be sent."""
-        return not all(self._is_due(snapshot) for snapshot in self.source.snapshots)
-
-
-@dataclass(slots=True)
-class Remedy:
-    """Steps of which each waits for the one before it, and why they are not all."""
-
-    case: Case
-    steps: list[Step] = field(default_factory=list)
-    reason: str | None = None
-
-    def refuse(self, reason: str) -> "Remedy":
-        self.reason = reason
-        return self
-
-    def add(self, type: StepType, key: tuple[str | None, str | None], reason: str, **fields: Any) -> None:
-        """A step on the target; `key` tells it from others of its type on the same dataset."""
-        case = self.case
-        fields = {"path": case.path, "target_dataset": case.loser.dataset, "executor": case.target.system_id, **fields}
-        self.steps.append(
-            Step(
-                action_id=action_id(case.policy.group_id, fields["path"], case.target.system_id, type, *key),
-                type=type,
-                target=case.target.system_id,
-                reason=reason,
-                depends_on=(self.steps[-1].action_id,) if self.steps else (),
-                **fields,
-            )
-        )
-
-    def transfer(self, form: Form, stream: Stream, origin: str | None = None) -> None:
-        """A stream of the winner's."""
-        case, base = self.case, stream.base
-        new = base is None or origin is not None
-        self.add(
-            "sync" if base else "create",
-            (base.guid if base else None, stream.end.guid),
-            f"{case.winner.hostname} sends its history up to {stream.end.name}, which takes its place as decided",
-            executor=case.winner.system_id if case.policy.transfer == "push" else case.target.system_id,
-            source=case.winner.system_id,
-            source_dataset=case.source.replica.dataset,
-            kind=case.source.replica.kind,
-            end=stream.end,
-            base=base,
-            intermediates=stream.intermediates,
-            delivers=stream.delivers,
-            raw=form.raw,
-            embedded=form.embedded and not form.raw,
-            origin=origin,
-            expected_guids=(base.guid,) if base else (),
-            properties=_properties(case) if new else (),
-            estimated_size_bytes=stream.size_bytes,
-        )
+from planner.streams import full, increments
 
 
 def resolution_steps(
@@ -156,9 +56,7 @@ def _what_is_left(
             continue
         if replica is None:
             name = dataset_of(winner, decision.path)
-            skips.append(
-                Skip(decision.path, loser.dataset, target.system_id, f"{winner.hostname} no longer has {name}")
-            )
+            skips.append(Skip(decision.path, loser.dataset, target.system_id, _lost_by(winner, name, loser)))
             continue
         case = Case(policy, decision.path, loser, target, winner, history(replica), now)
         reason = _waits(case, members, work)
@@ -169,25 +67,61 @@ def _what_is_left(
     return tuple(steps), tuple(skips)
 
 
+def _lost_by(winner: Member, name: str, loser: Loser) -> str:
+    """That the winner has nothing to put in a loser's place."""
+    if not pool_imported(winner, name):
+        return f"the pool of {name} is not in the inventory of {winner.hostname}"
+    why = f"{winner.hostname} no longer has {name}, so what was decided about {loser.dataset} can't be done"
+    return f"{why}: decide again, or rename back what was set aside"
+
+
 def _waits(case: Case, members: Sequence[Member], work: Work) -> str | None:
     """Why nothing can be done for a loser yet."""
     if not pool_imported(case.target, case.loser.dataset):
         return f"the pool of {case.loser.dataset} is not in the inventory of {case.target.hostname}"
     for other in work.decisions:
-        above = f"{other.path}/" if other.path else ""
-        if other.path == case.path or not case.path.startswith(above):
-            continue
-        loses_too = any(loser.system_id == case.target.system_id for loser in other.losers)
-        if loses_too and any(_what_is_left(other, case.policy, members, work, case.now)):
-            return f"the conflict of {other.path or 'the root'}, which lies above it, is resolved first"
+        if other.path != case.path and is_below(case.path, other.path):
+            steps, _ = _what_is_left(other, case.policy, members, work, case.now)
+            closed = moving(other, steps, case.policy, members, case.now)
+            if any(system == case.target.system_id and is_below(case.path, path) for system, path in closed):
+                return f"the conflict of {other.path or 'the root'}, which lies above it, is resolved first"
     return None
 
 
-def relation(case: Case, replica: Replica) -> Relation:
-    """How a replica stands to the history that is to take its place."""
-    held = history(replica)
-    form = form_for_replica(case.policy, case.source, held)
-    return relate(case.source, held, isinstance(form, Form) and form.strict)
+def moving(
+    decision: Decision, steps: Sequence[Step], policy: Policy, members: Sequence[Member], now: float
+) -> frozenset[tuple[str, str]]:
+    """The system and path of each dataset that a decision takes elsewhere or keeps a place for: all below waits too.
+
+    A place is kept while the winner may still fill it: not for a history that the winner has lost, too.
+    """
+    by_id = {member.system_id: member for member in members}
+    found = {(step.target, step.path) for step in steps if step.type == "rename"}
+    filled = {step.target for step in steps if step.path == decision.path}
+    winner = by_id.get(decision.winner or "")
+    for loser in decision.losers:
+        target = by_id.get(loser.system_id)
+        if winner is not None and target is not None and loser.aside in target.replicas:
+            name = dataset_of(winner, decision.path)
+            source = history(winner.replicas.get(name, Replica(name)))
+            case = Case(policy, decision.path, loser, target, winner, source, now)
+            found |= {(target.system_id, path) for path in _open_places(case, target.system_id in filled)}
+    return frozenset(found)
+
+
+def _open_places(case: Case, filled: bool) -> set[str]:
+    """The paths of what was set aside that have nothing in their place yet, and will get it."""
+    here, old, lead = case.here, case.aside, case.source.replica.dataset
+    assert old is not None, "it was set aside"
+    if here is None or (here.resume_token and not here.snapshots):
+        waits = filled or case.is_early or not pool_imported(case.winner, lead)
+        return {case.path} if waits or newest_common(case.source, history(old)) else set()
+    if here.snapshots or lead not in case.winner.replicas:
+        return set()
+    above = f"{old.dataset}/"  # only a person can put this right; what went along with it waits for its name
+    below = {name[len(above) :].partition("/")[0] for name in case.target.replicas if name.startswith(above)}
+    left = {name for name in below if f"{here.dataset}/{name}" not in case.target.replicas}
+    return {f"{case.path}/{name}" if case.path else name for name in left}
 
 
 # --- keep: nothing is destroyed ------------------------------------------------------------------
@@ -408,13 +342,6 @@ def _go_on(remedy: Remedy, arrival: Step) -> Remedy:
         for stream in increments(case.source, arrival.end, wanted):
             remedy.transfer(Form(arrival.raw, arrival.embedded), stream)
     return remedy
-
-
-def _properties(case: Case) -> tuple[tuple[str, str], ...]:
-    """Those of a dataset that takes another's place: where people wrote to the old one, they will to the new one."""
-    old = case.aside or case.here
-    in_use = (("readonly", "off"),) if old is not None and old.readonly is False else ()
-    return (*in_use, *case.policy.properties)
 
 
 # --- discard: what was the loser's own goes ------------------------------------------------------

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from planner.cases import Case, relation
 from planner.credits import apply_credits
 from planner.histories import FastForward, Relation, Unclear, history, is_certain
 from planner.model import Conflict, Decision, Loser, Member, Option, Policy, Replica, Snapshot, Step, Strategy, Work
 from planner.paths import dataset_of
-from planner.remedies import Case, relation, resolution_steps
+from planner.remedies import resolution_steps
 
 __all__ = ["choose", "options", "resolution_steps"]
 

@@ -1,7 +1,7 @@
 """A group dataset by dataset: whom the others follow, and what planning comes to on each member."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from planner.leaders import Course, Leaderless, course_of
 from planner.sites import Scene, Site
@@ -48,6 +48,16 @@ def _outcomes(
             outcome = consider(scene, course, site, hold(course.path, site), done)
             if outcome.held is not None or outcome.lack.later:
                 yield outcome
+            elif _is_chosen_elsewhere(scene, course):
+                dataset, host = course.leader.dataset(course.path), course.leader.host
+                reason = f"{host} leads in {dataset} and has no snapshot of it that the group chooses: take one there"
+                yield replace(outcome, reasons=(reason,))
+
+
+def _is_chosen_elsewhere(scene: Scene, course: Course) -> bool:
+    """Whether the group chooses snapshots of a dataset on others than the member who leads where nobody is the hub."""
+    held = (history for site in scene.sites if (history := site.histories.get(course.path)) is not None)
+    return not scene.policy.directional and any(scene.selects_name(s.name) for each in held for s in each.snapshots)
 
 
 def _as_leader(course: Course, site: Site) -> Outcome:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from planner.admission import failure_of
 from planner.histories import History
-from planner.model import Replica, ResumeToken, Step, StepType
+from planner.model import Replica, ResumeToken, Snapshot, Step, StepType
 from planner.sites import Scene, Site
 from planner.sources import Leg, Route, Wish
 from planner.steps import action_id
@@ -36,7 +36,7 @@ def chain(scene: Scene, wish: Wish, route: Route, after: str | None, room: int |
                 return Chain(tuple(steps), failure, failed=True)
             needed += step.estimated_size_bytes or 0
             if room is not None and needed > room:
-                return Chain(tuple(steps), _no_room(wish, leg, stream))
+                return Chain(tuple(steps), no_room(wish.target, leg.dataset.dataset, stream.end))
             steps.append(step)
             after = step.action_id
     return Chain(tuple(steps))
@@ -92,9 +92,10 @@ def _why(wish: Wish, leg: Leg, stream: Stream) -> str:
     return f"{host} has {leg.dataset.dataset} up to {stream.base.name}: {source} sends {what}"
 
 
-def _no_room(wish: Wish, leg: Leg, stream: Stream) -> str:
+def no_room(target: Site, dataset: str, end: Snapshot) -> str:
+    """That a stream does not fit, and what to do about it."""
     return (
-        f"{wish.target.host} has too little room for {leg.dataset.dataset}@{stream.end.name}: "
+        f"{target.host} has too little room for {dataset}@{end.name}: "
         "free some space there, or give the dataset's parent a larger quota"
     )
 

@@ -164,6 +164,7 @@ def _conflicts() -> Iterator[Case]:
     yield drawn("A: ~1 B: ~1")
     for picture in ("A: 1 2 3 B: 1 2 X", "A: 1 B: 2 C: none", "A: 1 2 B: 1 X C: 1", "A: 1 X B: 1 Y C: 1 Y"):
         yield drawn(picture, peers_policy())
+    yield drawn("A: 1@x-1 2@x-2 B: 1@y-1 C: none", peers_policy(snapshot_include=("y-*",)))
     a, b = members_of("A: 3 B: 2")
     gone = (Gone("A", "tank/data", "2"),)
     yield Case("the last common one was destroyed", [a, b], hub_policy(), Work(gone=gone))
@@ -226,6 +227,9 @@ def _decided(case: Case) -> Iterator[Case]:
     yield after("the window is closed", [a, b], window_open=False)
     yield after("the pool is away", [a, replace(b, replicas={}, absent=b.replicas)])
     yield after("the winner lost it", [replace(a, replicas={"tank": a.replicas["tank"]}), b])
+    yield after("the winner's pool is away", [replace(a, replicas={}, absent=a.replicas), b])
+    first = replace(keep, conflict_id="0", losers=(replace(keep.losers[0], aside="tank/data.aside-00000000"),))
+    yield replace(after("twice", [a, b]), work=Work(decisions=(first, keep)))
     lease = lease_of(case_step(), action_id="x", target="B", target_dataset="tank/data", group_id="y")
     yield replace(after("another step runs", [a, b]), work=Work(decisions=(keep,), leases=(lease,)))
     aside = keep.losers[0].aside
@@ -244,8 +248,15 @@ def _decided(case: Case) -> Iterator[Case]:
     yield after("broken off for good", [a, replace(b, replicas={"tank": pool, aside: old, "tank/data": lost})])
     there = replace(a.replicas["tank/data"], origin=f"{aside}@1")
     yield after("a child twice", [a, replace(b, replicas={"tank": pool, aside: old, "tank/data": there, **kids})])
-    root = replace(keep, path="", losers=tuple(replace(loser, dataset="tank") for loser in keep.losers))
-    yield replace(after("one above it", [a, b]), work=Work(decisions=(keep, root)))
+    below = replace(keep, path="data/kid", losers=(replace(keep.losers[0], dataset="tank/data/kid"),))
+    with_kids = [
+        replace(
+            one, replicas={**one.replicas, "tank/data/kid": replace(one.replicas["tank/data"], dataset="tank/data/kid")}
+        )
+        for one in (a, b)
+    ]
+    yield replace(after("one above it", with_kids), work=Work(decisions=(keep, below)))
+    yield after("no room for what takes its place", [a, changed(b, available=1)])
 
 
 def case_step() -> Any:

@@ -7,7 +7,8 @@ import pytest
 
 from planner import plan_group
 from planner.decisions import Errand
-from planner.model import Credit, Decision, Failure, Lease, Member, Neighbour, Plan, Policy, Step, Work
+from planner.model import Credit, Decision, Failure, Lease, Loser, Member, Neighbour, Plan, Policy, Step, Work
+from planner.resolutions import choose
 from planner.sites import scene_of
 from tests.conflict_world import Hosts, a_host, diverged, kept, members_of, obey, unrelated
 from tests.zfs_model import Pools
@@ -111,6 +112,98 @@ def test_children_wait_while_their_parent_is_replaced() -> None:
     assert told.index("promote B data") < told.index("sync B data/kid")
 
 
+def stuck(hosts: Hosts, work: Work) -> Hosts:
+    """B's was set aside, an increment took its place, and somebody destroyed that again."""
+    for step in plan(hosts, work).steps[:2]:
+        obey(step, hosts)
+    hosts["B"].destroy_snapshots("pool/root/data", [s.name for s in hosts["B"].dataset("pool/root/data").snapshots])
+    return hosts
+
+
+def test_a_child_goes_on_beside_what_only_a_person_can_put_right() -> None:
+    """Whatever went along with its parent waits for its name; what is made later does not."""
+    hosts = newer(diverged(children=("moved",)), "A", "4")
+    work = Work(decisions=(decided(hosts),))
+    hosts = stuck(hosts, work)
+    for kid in ("moved", "new"):
+        if kid == "new":
+            hosts["A"].create("pool/root/data/new")
+        hosts["A"].snapshot(f"pool/root/data/{kid}", "5")
+    made = plan(hosts, work)
+    assert "create B data/new" in story(made)
+    assert [skip.path for skip in made.skips if "what was decided" in skip.reason] == ["data/moved"]
+    assert any("rename or destroy it" in skip.reason for skip in made.skips if skip.path == "data")
+    hosts["B"].destroy("pool/root/data", recursive=True)
+    assert follow(hosts, work)[:3] == ["sync B data", "promote B data", "rename B data/moved"]
+
+
+def test_a_child_that_was_made_again_holds_nothing_up() -> None:
+    hosts = newer(diverged(children=("kid",)), "A", "4")
+    work = Work(decisions=(decided(hosts),))
+    for step in plan(hosts, work).steps[:3]:
+        obey(step, hosts)
+    hosts["B"].create("pool/root/data/kid")
+    made = plan(newer(hosts, "B", "Y"), work)
+    assert [skip.path for skip in made.skips if "one set aside still waits" in skip.reason] == ["data"]
+    assert [(c.type, c.status) for c in made.conflicts if c.path == "data"] == [("diverged", "open")]
+    hosts["B"].rollback("pool/root/data", "3", recursive=True)
+    assert story(plan(hosts, work)) == ["sync B data"]
+
+
+def test_no_place_is_kept_for_what_the_winner_has_lost() -> None:
+    peers = replace(HUB, directional=False, hub=None)
+    hosts = third(newer(unrelated(), "B", "Z"), "2")
+    work = Work(decisions=(decided(hosts, "manual", peers, winner="B", losers=losers(hosts, peers)),))
+    obey(plan(hosts, work, peers).steps[0], hosts)
+    assert story(plan(hosts, work, peers))[0] == "create A data", "B's history takes its place"
+    hosts["B"].destroy("pool/root/data", recursive=True)
+    made = plan(hosts, work, peers)
+    assert story(made) == ["create A data", "sync A data", "create B data", "sync B data"], "C brings what it has"
+    assert any("can't be done: decide again" in skip.reason for skip in made.skips)
+
+
+def losers(hosts: Hosts, policy: Policy) -> tuple[Loser, ...]:
+    """Who gives way to B."""
+    (conflict,) = [c for c in plan(hosts, policy=policy).conflicts if c.type != "missing"]
+    return choose(conflict, "manual", "B", False, policy, members_of(hosts), NO_WORK, NOW).losers[:1]
+
+
+def test_a_place_is_kept_while_the_winners_pool_is_away_or_its_next_snapshot_will_do() -> None:
+    hosts, decision = hub_wins()
+    work = Work(decisions=(decision,))
+    obey(plan(hosts, work).steps[0], hosts)
+    a, b = members_of(hosts)
+    made = plan_group(HUB, [replace(a, replicas={}, absent=a.replicas), b], work, NOW)
+    assert (made.steps, [c for c in made.conflicts if c.type != "missing"]) == ((), [])
+    assert any("not in the inventory of hostA" in skip.reason for skip in made.skips)
+    hosts["A"].destroy_snapshots("pool/root/data", ["3", "4"])
+    assert story(plan(hosts, work)) == [], "no full stream: an increment will do once there is something newer"
+    assert story(plan(newer(hosts, "A", "5"), work)) == ["sync B data", "promote B data"]
+
+
+def test_of_two_decisions_about_one_dataset_the_second_waits() -> None:
+    hosts, decision = hub_wins()
+    other = replace(decision.losers[0], aside="pool/root/data.aside-ffffffff")
+    second = replace(decision, conflict_id="ffffffff", losers=(other,))
+    for both in ((decision, second), (second, decision)):
+        made = plan(hosts, Work(decisions=both))
+        assert story(made) == ["rename B data", "sync B data", "promote B data"]
+        assert [s.reason for s in made.skips if "another decision about pool/root/data" in s.reason]
+    told = follow(hosts, Work(decisions=(decision, second)))
+    assert told == ["rename B data", "sync B data", "promote B data", "sync B data"]
+
+
+def test_nothing_is_set_aside_for_what_does_not_fit() -> None:
+    hosts, decision = hub_wins()
+    a, b = members_of(hosts)
+    held = b.replicas["pool/root/data"]
+    for room, first in ((99, []), (100, ["rename B data", "sync B data", "promote B data"])):
+        full = replace(b, replicas={**b.replicas, held.dataset: replace(held, available=room)})
+        made = plan_group(HUB, [a, full], Work(decisions=(decision,)), NOW)
+        assert story(made) == first
+        assert any("too little room" in skip.reason for skip in made.skips) == (not first)
+
+
 def third(hosts: Hosts, snap: str) -> Hosts:
     """C joined, with what A had up to a snapshot."""
     hosts["C"] = a_host("C")
@@ -143,7 +236,7 @@ def test_other_datasets_go_on() -> None:
 def test_a_decision_about_the_root_holds_up_all_below_it() -> None:
     hosts, decision = hub_wins()
     scene = scene_of(HUB, members_of(hosts), NO_WORK, NOW)
-    errand = Errand(replace(decision, path=""), (), (), binding=True, replaces_hub=False)
+    errand = Errand(replace(decision, path=""), (), (), frozenset(), frozenset({("B", "")}), replaces_hub=False)
     held = [(path, site.id) for path in ("", "data", "data/kid") for site in scene.sites if errand.holds_up(path, site)]
     assert held == [("", "B"), ("data", "B"), ("data/kid", "B")]
 
