@@ -6,7 +6,7 @@ so for one the pair (guid, ivsetguid) is compared wherever both sides report it.
 
 from dataclasses import dataclass
 
-from planner.model import Bookmark, Replica, Snapshot
+from planner.model import Bookmark, Index, Replica, Snapshot
 
 Mark = Snapshot | Bookmark
 
@@ -48,9 +48,21 @@ class History:
 
 
 def history(replica: Replica) -> History:
-    """The replica with its index. What is known by name only is not in it: it never counts as common."""
-    places = {s.guid: place for place, s in enumerate(replica.snapshots) if s.guid and not s.by_name}  # is_certain
-    return History(replica, places, {mark.guid: mark for mark in replica.bookmarks if mark.guid})
+    """The replica with what finds its parts."""
+    index = index_of(replica)
+    return History(replica, index.places, index.marks)
+
+
+def index_of(replica: Replica) -> Index:
+    """What finds a replica's snapshots and bookmarks, made when it is first asked for."""
+    if replica.index is None:
+        places = {s.guid: place for place, s in enumerate(replica.snapshots) if s.guid and not s.by_name}  # is_certain
+        known = [snapshot.createtxg for snapshot in replica.snapshots if snapshot.createtxg is not None]
+        in_order = len(known) < len(replica.snapshots) or known == sorted(known)
+        marks = {mark.guid: mark for mark in replica.bookmarks if mark.guid}
+        object.__setattr__(replica, "index", Index(places, marks, in_order))
+    assert replica.index is not None
+    return replica.index
 
 
 def is_certain(snapshot: Snapshot) -> bool:

@@ -114,6 +114,8 @@ def _relation(scene: Scene, course: Course, held: History | None) -> Relation | 
 def _lack(scene: Scene, course: Course, outcome: Outcome) -> Lack:
     """What of the leading history is missing here. What a replica pruned by itself is not missed."""
     there = outcome.held.places if outcome.held else {}
+    if course.lead.places.keys() <= there.keys() and len(course.lead.places) == len(course.lead.snapshots):
+        return Lack()
     lacking = [snapshot for snapshot in course.lead.snapshots if snapshot.guid not in there]
     wanted = [snapshot for snapshot in lacking if scene.wants(snapshot)]
     from_newest = scene.policy.initial == "newest"
@@ -415,6 +417,8 @@ _RENAME = "rename it (what lies below moves along, and gets its name back afterw
 
 def obstacles(outcome: Outcome, todo: tuple[Snapshot, ...]) -> dict[str, str]:
     """Why single snapshots can't be received here, by guid; a stream can step over them."""
+    if not todo:
+        return {}
     target, dataset = outcome.site, outcome.site.dataset(outcome.path)
     taken = {snapshot.name: snapshot.guid for snapshot in outcome.held.snapshots} if outcome.held else {}
     found: dict[str, str] = {}
