@@ -11,8 +11,9 @@ from handlers.bodies import ExitStatus, FinishHeaders, LeaseHeaders, ProgressBod
 from handlers.conflicts import adopt_automatic
 from handlers.errors import Conflicting, Forbidden, Gone, Invalid
 from handlers.events import record
-from handlers.gathering import lease_of, row_of
+from handlers.gathering import lease_of
 from handlers.instructions import GroupPlan, action_of
+from handlers.replicas import row_of
 from handlers.request import Answer, Request
 from handlers.resolving import note_sync
 from handlers.sync import group_plan

@@ -9,10 +9,10 @@ from typing import Any
 from handlers.events import record
 from handlers.gathering import members_of, policy_of, window_open, work_of
 from handlers.notify import alerts_message, digest_message, put_messages
+from handlers.planning import plan_for
 from handlers.request import Request
 from handlers.resolving import record_check
 from handlers.sync_groups import SyncGroup, all_groups
-from planner import plan_group
 from planner.alerts import Alert, Trouble, decide, troubles_of_group, troubles_of_system
 from planner.model import Guard, Member, Plan, Policy
 from store import ALERTS, Store, StoreError, heartbeat_of
@@ -113,7 +113,7 @@ def _find(request: Request) -> Findings:
     for group in all_groups(request):
         try:
             policy, members, work = policy_of(request, group), members_of(request.store, group), work_of(request, group)
-            plan = plan_group(policy, members, work, request.now.timestamp())
+            plan = plan_for(request.store, policy, members, work, request.now.timestamp())
         except StoreError as unreadable:
             text = f"nothing is known of {group.name}: {unreadable}"
             findings.troubles.append(Trouble(f"store:{group.id}", "store", "critical", text))

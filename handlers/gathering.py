@@ -3,15 +3,14 @@
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime, time
-from functools import lru_cache
 from typing import Any
 
+from handlers.planning import plan_for
+from handlers.replicas import replicas_of, snapshot_of
 from handlers.request import Request
 from handlers.sync_groups import SyncGroup, all_groups, interval_s
 from handlers.values import unix
-from planner import plan_group
 from planner.model import (
-    Bookmark,
     Credit,
     Decision,
     Failure,
@@ -23,7 +22,6 @@ from planner.model import (
     Neighbour,
     Plan,
     Policy,
-    Replica,
     Snapshot,
     Step,
     Work,
@@ -34,7 +32,8 @@ from store import documents as kept
 
 def plan_of(request: Request, group: SyncGroup) -> Plan:
     """The group's plan as of now."""
-    return plan_group(
+    return plan_for(
+        request.store,
         policy_of(request, group),
         members_of(request.store, group),
         work_of(request, group),
@@ -97,15 +96,15 @@ def members_of(store: Store, group: SyncGroup) -> list[Member]:
         beat = beats.get(system_id) if system_id in beats else None
         inventory = store.read(inventory_of(system_id))
         report = inventory.reports.get("current") if "current" in inventory.reports else None
-        replicas, absent = _replicas(store, system_id, inventory.generation)
+        replicas = replicas_of(store, system_id, inventory)
         reported_at = _latest(report.reported_at if report else None, beat.reported_at if beat else None)
         members.append(
             Member(
                 system_id=system_id,
                 hostname=system.hostname,
                 root=membership.root,
-                replicas=replicas,
-                absent=absent,
+                replicas=replicas.present,
+                absent=replicas.absent,
                 reported_at=reported_at,
                 confirmed_at=_latest(reported_at, beat.confirmed_at if beat else None),
                 last_seen_at=unix(beat.last_seen_at) if beat else None,
@@ -120,78 +119,6 @@ def members_of(store: Store, group: SyncGroup) -> list[Member]:
 def _latest(*moments: datetime | float | None) -> float | None:
     known = [unix(each) if isinstance(each, datetime) else each for each in moments]
     return max((each for each in known if each is not None), default=None)
-
-
-@lru_cache(maxsize=256)
-def _replicas(store: Store, system_id: str, generation: str) -> tuple[dict[str, Replica], dict[str, Replica]]:
-    """A system's datasets as the planner sees them: those there, and those of pools not imported now."""
-    present: dict[str, Replica] = {}
-    absent: dict[str, Replica] = {}
-    for document in store.read(inventory_of(system_id)).datasets.all():
-        (absent if document.absent else present)[document.id] = replica_of(document)
-    return present, absent
-
-
-def replica_of(document: kept.DatasetDoc) -> Replica:
-    """A dataset's document as the planner sees it."""
-    snapshots = [snapshot_of(row) for row in document.snapshots]
-    if all(snapshot.createtxg is not None for snapshot in snapshots):
-        snapshots.sort(key=lambda each: each.createtxg or 0)
-    else:
-        snapshots.sort(key=lambda each: each.creation or 0)
-    return Replica(
-        dataset=document.id,
-        kind="volume" if document.type == "volume" else "filesystem" if document.type else None,
-        guid=document.guid,
-        snapshots=tuple(snapshots),
-        bookmarks=tuple(
-            Bookmark(row.name, row.guid, row.createtxg, row.creation, row.ivsetguid) for row in document.bookmarks
-        ),
-        written=document.written,
-        used=document.used,
-        referenced=document.referenced,
-        available=document.available,
-        encryption=document.encryption,
-        resume_token=document.receive_resume_token,
-        origin=document.origin,
-        readonly=document.readonly,
-        mounted=document.mounted,
-        mountpoint=document.mountpoint,
-        reported=document.reported,
-    )
-
-
-def snapshot_of(row: kept.SnapshotRow) -> Snapshot:
-    """A snapshot's row as the planner sees it."""
-    return Snapshot(
-        row.name,
-        row.guid,
-        row.createtxg,
-        row.creation,
-        row.used,
-        row.referenced,
-        row.written,
-        row.ivsetguid,
-        row.userrefs,
-        by_name=not row.guid,
-    )
-
-
-def row_of(snapshot: Snapshot) -> kept.SnapshotRow:
-    """A planner's snapshot as a row, for what is kept of a transfer."""
-    return kept.SnapshotRow(
-        snapshot.name,
-        snapshot.guid,
-        snapshot.createtxg,
-        snapshot.creation,
-        snapshot.used,
-        snapshot.referenced,
-        snapshot.written,
-        snapshot.userrefs,
-        snapshot.ivsetguid,
-        0,
-        0,
-    )
 
 
 # --- what is under way, done, failed and decided -------------------------------------------------

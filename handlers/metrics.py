@@ -12,11 +12,11 @@ from handlers.alerts import alerts_in_force
 from handlers.gathering import members_of, policy_of, work_of
 from handlers.meter import add_counts
 from handlers.notify import waiting_messages
+from handlers.planning import plan_for
 from handlers.request import Answer, Request
 from handlers.sync_groups import SyncGroup, all_groups
 from handlers.systems import confirmed_at, last_seen
 from handlers.tick import last_tick
-from planner import plan_group
 from planner.alerts import Kind
 from planner.model import Cell, Plan, Work
 from store import LEASES, REGISTRY, StoreError, heartbeat_of, inventory_of
@@ -59,7 +59,8 @@ class _Stands:
         for group in all_groups(request):
             try:
                 work, members = work_of(request, group), members_of(request.store, group)
-                plan = plan_group(policy_of(request, group), members, work, request.now.timestamp())
+                policy, now = policy_of(request, group), request.now.timestamp()
+                plan = plan_for(request.store, policy, members, work, now)
             except StoreError:
                 self._unreadable += 1
             else:

@@ -10,12 +10,12 @@ from handlers.errors import Forbidden, Malformed
 from handlers.gathering import member_by_id, members_of, policy_of, work_of
 from handlers.instructions import GroupPlan, answer_instructions
 from handlers.pages import paginated
+from handlers.planning import plan_for
 from handlers.request import SCRIPT, Answer, Request
 from handlers.resolving import cell_id, record_check
 from handlers.snapshots import snapshot_id
 from handlers.sync_groups import NAMESPACE, SyncGroup, get_group, visible_groups
 from handlers.values import from_unix, identity
-from planner import plan_group
 from planner.model import Cell, CellStatus, Member, Snapshot, Verdict
 from planner.paths import dataset_of
 from planner.prune import prunable, prunable_bookmarks
@@ -26,7 +26,7 @@ from store.documents import SyncState
 def group_plan(request: Request, group: SyncGroup) -> GroupPlan:
     """A group with its plan as of now."""
     members, policy = members_of(request.store, group), policy_of(request, group)
-    plan = plan_group(policy, members, work_of(request, group), request.now.timestamp())
+    plan = plan_for(request.store, policy, members, work_of(request, group), request.now.timestamp())
     return GroupPlan(group, policy, {member.system_id: member for member in members}, plan)
 
 

@@ -25,7 +25,7 @@ def cell_of(scene: Scene, course: Course | Leaderless, outcome: Outcome) -> Cell
         newest_common=newest if outcome.is_source else common.at_target if common else None,
         missing=lack.older + lack.newer,
         lag_s=lag,
-        late=quiet or lag > _patience_s(scene),
+        late=quiet or lag > patience_s(scene),
         bytes_to_send=lack.size_bytes,
     )
 
@@ -57,7 +57,8 @@ def _why(course: Course | Leaderless, outcome: Outcome, status: CellStatus, quie
     return ""
 
 
-def _patience_s(scene: Scene) -> int:
+def patience_s(scene: Scene) -> int:
+    """How far a member may lag, and a source be without a new snapshot, before that is late."""
     return scene.policy.interval_s + scene.policy.grace_s
 
 
@@ -69,16 +70,17 @@ def lag_of(scene: Scene, outcome: Outcome) -> int:
 
 def is_late(scene: Scene, outcome: Outcome) -> bool:
     """Whether a member lags by more than the group's interval and the grace it allows."""
-    return lag_of(scene, outcome) > _patience_s(scene)
+    return lag_of(scene, outcome) > patience_s(scene)
 
 
 def _has_gone_quiet(scene: Scene, outcome: Outcome) -> bool:
     """Whether a source that once took snapshots takes no new ones."""
     if not outcome.is_source or outcome.held is None:
         return False
-    newest = _newest_selected(scene, outcome.held.snapshots)
-    return newest is not None and newest.creation is not None and scene.now - newest.creation > _patience_s(scene)
+    newest = newest_selected(scene, outcome.held.snapshots)
+    return newest is not None and newest.creation is not None and scene.now - newest.creation > patience_s(scene)
 
 
-def _newest_selected(scene: Scene, snapshots: tuple[Snapshot, ...]) -> Snapshot | None:
+def newest_selected(scene: Scene, snapshots: tuple[Snapshot, ...]) -> Snapshot | None:
+    """The last of these, oldest first, that the group chooses by its name."""
     return next((snapshot for snapshot in reversed(snapshots) if scene.selects_name(snapshot.name)), None)

@@ -7,6 +7,7 @@ and nothing is judged to fit, on an unknown.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal
 
 StepType = Literal[
@@ -367,6 +368,8 @@ class Plan:
     # what the group's on_conflict decided now; to be recorded before one of its steps starts, since the conflict
     # is no longer seen once the first of them is done
     decided: tuple[Decision, ...] = ()
+    # before then, time alone changes nothing in a plan of the same facts but the lags of its cells
+    until: float = field(default=inf, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from planner.model import Conflict, Decision, Member, Plan, Policy, Skip, Work
 from planner.order import in_order, numbered
 from planner.sites import Scene, Site, scene_of
 from planner.strands import Strand, strands_of
+from planner.timing import next_change
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,8 @@ def plan_group(policy: Policy, members: Sequence[Member], work: Work, now: float
         scene = replace(scene, work=work)
         survey = _survey(scene)
     plan = _plan(scene, survey, decided)
-    return _mirrored(scene, survey.strands, plan) if mirrors(scene) else plan
+    plan = _mirrored(scene, survey.strands, plan) if mirrors(scene) else plan
+    return replace(plan, until=next_change(scene, survey.strands))
 
 
 def _survey(scene: Scene) -> _Survey:

@@ -19,6 +19,7 @@ from planner.model import Bookmark, Member, Plan, Policy, Snapshot, Step, Verdic
 from planner.names import own_bookmark
 from planner.paths import is_internal, is_set_aside, path_of
 from planner.resume import decode_resume_token
+from planner.sites import is_fresh
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +144,7 @@ def _copies_by_path(policy: Policy, members: Iterable[Member], now: float) -> di
     copies: dict[str, list[_Copy]] = {}
     chosen: dict[str, bool] = {}
     for member in members:
-        moments = [moment for moment in (member.reported_at, member.confirmed_at) if moment is not None]
-        counts = bool(moments) and max(moments) >= now - policy.stale_after_s
+        counts = is_fresh(policy, member, now)
         for name, replica in {**member.absent, **member.replicas}.items():
             path = path_of(member, name)
             if path is None or is_internal(name) or is_set_aside(name):

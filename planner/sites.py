@@ -184,16 +184,26 @@ def _site(policy: Policy, member: Member, place: int, busy: int, now: float, sel
         member.system_id in policy.paused_systems,
         _unknown(policy, member, now),
         busy,
-        member.last_seen_at is not None and member.last_seen_at >= now - policy.heartbeat_timeout_s,
+        is_seen(policy, member, now),
     )
+
+
+def is_seen(policy: Policy, member: Member, now: float) -> bool:
+    """Whether a member was heard from lately."""
+    return member.last_seen_at is not None and member.last_seen_at >= now - policy.heartbeat_timeout_s
+
+
+def is_fresh(policy: Policy, member: Member, now: float) -> bool:
+    """Whether a member's inventory was reported or confirmed lately enough to be acted on."""
+    moments = [moment for moment in (member.reported_at, member.confirmed_at) if moment is not None]
+    return bool(moments) and max(moments) >= now - policy.stale_after_s
 
 
 def _unknown(policy: Policy, member: Member, now: float) -> str | None:
     """Why what a member holds is not known well enough to plan by; None when it is."""
-    fresh = [moment for moment in (member.reported_at, member.confirmed_at) if moment is not None]
     if member.reported_at is None:
         return f"{member.hostname} has not reported its datasets yet"
-    if max(fresh) < now - policy.stale_after_s:
+    if not is_fresh(policy, member, now):
         silent = f"its agent neither reported nor confirmed it for more than {span(policy.stale_after_s)}"
         return f"the inventory of {member.hostname} is stale: {silent}"
     return None

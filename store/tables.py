@@ -174,6 +174,10 @@ class Table(Generic[T]):
         """Every document's id, without decoding the documents."""
         return list(self._rows)
 
+    def held(self) -> dict[str, object]:
+        """Each document as it is held, by id, without decoding it: equal ones, equal documents."""
+        return {id: held for id, (_, held) in self._rows.items()}
+
     def __iter__(self) -> Iterator[T]:
         return (self._unpacked(held) for _, held in list(self._rows.values()))
 

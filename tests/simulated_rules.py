@@ -124,6 +124,8 @@ def check_plan(world: World, shuffled: bool = True) -> Plan:
     if shuffled:
         other = plan_group(*_shuffled(world.dice, *facts))
         assert plan == other, f"another order, another plan:\n{_first_difference(plan, other)}"
+    remembered = world.plan()
+    assert plan == remembered, f"another plan than what is remembered:\n{_first_difference(plan, remembered)}"
     for path, member in _demands(*facts[:2]):
         assert _told(plan, path, member), f"nothing is said of {path} on {member.hostname}"
     for step in plan.steps:
