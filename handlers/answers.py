@@ -48,10 +48,14 @@ class Liveness(TypedDict):
 
 
 class Readiness(TypedDict):
-    """Whether the store can be read and written; `groups_error` is what is wrong with zfs_sync.yaml's groups."""
+    """Whether the store can be read and written; `groups_error` is what is wrong with zfs_sync.yaml's groups.
+
+    `warnings` say why nobody may hear of alerts.
+    """
 
     status: Literal["ready", "not ready"]
     groups_error: str | None
+    warnings: list[str]
     detail: NotRequired[str]
     status_code: NotRequired[int]
 

@@ -287,7 +287,7 @@ def test_the_file_is_read_again_when_it_changes_and_a_broken_edit_changes_nothin
     file = client.witness.config.file
     assert isinstance(file, Path)
     before = client.get("/sync-groups")
-    assert client.app.get("/health/ready").json == {"status": "ready", "groups_error": None}
+    assert client.app.get("/health/ready").json["groups_error"] is None
     file.write_text("groups:\n" + IN_THE_FILE.replace("hub: nas", "hub: elsewhere"))
     assert client.get("/sync-groups") == before
     ready = client.app.get("/health/ready", status=200).json

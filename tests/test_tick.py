@@ -409,9 +409,11 @@ def test_the_ping_comes_with_each_tick_as_long_as_messages_get_through(make_boxe
         receiver.statuses[:] = [500]
         ticks(boxes, minute * MINUTE)
     assert pings() == 4  # at the third refusal nobody hears the witness any more
+    assert warnings(boxes) == ["1 message does not get through: `zfs_sync.py notify` says why"]
     receiver.statuses.clear()
     ticks(boxes, 11 * MINUTE)
     assert pings() == 5
+    assert warnings(boxes) == []
 
 
 def test_a_ping_that_fails_is_logged_without_its_address(
@@ -425,3 +427,18 @@ def test_a_ping_that_fails_is_logged_without_its_address(
     last = last_tick(boxes.client.witness)
     assert last is not None
     assert last.looked_at == START + MINUTE
+
+
+def warnings(boxes: Boxes) -> list[str]:
+    """What /health/ready says beside being ready."""
+    found: list[str] = boxes.client.app.get("/health/ready", status=200).json["warnings"]
+    return found
+
+
+def test_a_look_that_is_overdue_is_said_by_whoever_asks_whether_the_witness_is_ready(boxes: Boxes) -> None:
+    assert "nothing has looked for alerts yet" in warnings(boxes)[0]
+    ticks(boxes, -2 * MINUTE)
+    assert warnings(boxes) == []
+    with boxes.client.witness.store.transaction(ALERTS) as tx:
+        tx[ALERTS].ticks.put(Tick(id="last", started_at=START - 10 * MINUTE, by="one that is gone"))
+    assert warnings(boxes) == ["nothing has looked for alerts for 10 min: the log says why"]
