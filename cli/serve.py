@@ -3,23 +3,19 @@
 import argparse
 import errno
 import logging
-import os
-import shutil
 import signal
 import socket
 import ssl
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import config
+from cli.counts import shared_counts
 from cli.terminal import OpenWitness, Refusal, load_settings
 from handlers.local import first_keys
-from handlers.meter import FOLDER as COUNTS
 from handlers.request import Witness
 from handlers.routes import make_app
 from handlers.tick import Ticker
@@ -157,23 +153,8 @@ def _run_gunicorn(settings: config.Config, listener: socket.socket, open_own: Ca
             tickers[-1].start()
             return make_app(witness)
 
-    with _shared_counts():
+    with shared_counts():
         Server().run()
-
-
-@contextmanager
-def _shared_counts() -> Iterator[None]:
-    """A folder in which the workers add up what they count, unless the environment names one."""
-    if os.environ.get(COUNTS):
-        yield
-        return
-    ours = os.getpid()
-    os.environ[COUNTS] = tempfile.mkdtemp(prefix="zfs-sync-counts-")
-    try:
-        yield
-    finally:
-        if os.getpid() == ours:  # gunicorn's workers leave by here, too
-            shutil.rmtree(os.environ.pop(COUNTS), ignore_errors=True)
 
 
 def _gunicorn_options(settings: config.Config, descriptor: int) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """/metrics: what it says of a store, what workers count together, and the rules and panels made of it."""
 
+import fcntl
 import json
 import os
 import re
@@ -174,13 +175,22 @@ def test_names_that_a_label_cannot_hold_as_they_are_come_back_whole(client: Clie
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The example, served by two workers."""
     folder = tmp_path_factory.mktemp("metrics")
+    left, fresh, held = (folder / f"zfs-sync-counts-{name}" for name in ("left", "fresh", "held"))
+    for each in (left, fresh, held):
+        each.mkdir()
+    for each in (left, held):
+        os.utime(each, (0, 0))  # of servers that were killed long ago, or have long been serving
+    lock = os.open(held, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
     with serving(folder, "demo", "--port", "0") as running:
         running.wait_until(lambda: "Ctrl-C ends it" in running.said)
         yield running
-        folders = [*folder.glob("zfs-sync-counts-*")]
-        assert len(folders) == 1
+        folders = {*folder.glob("zfs-sync-counts-*")}
+        assert folders > {fresh, held}
+        assert len(folders - {left}) == 3
         assert running.end(signal.SIGTERM) == 0
-        assert [*folder.glob("zfs-sync-counts-*")] == []
+        assert {*folder.glob("zfs-sync-counts-*")} == {fresh, held}
+    os.close(lock)
 
 
 def scrape(server: Server) -> str:
