@@ -12,6 +12,7 @@ import pytest
 from handlers.auth import ensure_first_keys
 from handlers.dashboard.routes import PAGES
 from handlers.request import Witness
+from handlers.tick import tick
 from store import LEASES, REGISTRY, inventory_of
 from tests.browser import chromium, example, served
 from tests.witness import ADMIN
@@ -219,7 +220,9 @@ def test_every_page_is_for_everybody_and_fits(visitor: Visitor, viewport: dict[s
     axe = Axe()
     visitor.open(viewport, scheme).goto(f"{visitor.address}/dashboard/sign-in")
     found = [("sign-in", each["id"]) for each in axe.run(visitor.page).response["violations"]]
+    assert tick(visitor.witness)  # so that alerts are on the overview
     page = visitor.sign_in(viewport=viewport, scheme=scheme)
+    assert page.locator("section", has=page.get_by_role("heading", name="Alerts in force")).locator("li").count() == 3
     for path in visitor.paths():
         page.goto(f"{visitor.address}{path}")
         page.evaluate("document.querySelectorAll('details').forEach((each) => each.open = true)")
@@ -227,6 +230,15 @@ def test_every_page_is_for_everybody_and_fits(visitor: Visitor, viewport: dict[s
         if page.evaluate("document.documentElement.scrollWidth") > viewport["width"]:
             found.append((path, "is wider than the screen"))
     assert found == []
+
+
+def test_no_entry_of_the_menu_stands_alone(visitor: Visitor) -> None:
+    page = visitor.sign_in()
+    for width, rows in ((320, [3, 3]), (390, [6]), (740, [6]), (900, [6])):
+        page.set_viewport_size({"width": width, "height": 700})
+        tops = page.evaluate("[...document.querySelectorAll('.top nav a')].map((each) => each.offsetTop)")
+        assert [tops.count(top) for top in sorted(set(tops))] == rows
+        assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
 def test_hostile_names_stay_text(visitor: Visitor) -> None:
