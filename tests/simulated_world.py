@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from config import Config
+from config import Config, GroupsFile
 from handlers import actions, conflicts, inventories, sync, sync_groups, systems
 from handlers.bodies import (
     AcceptQuery,
@@ -30,13 +29,13 @@ from handlers.bodies import (
 from handlers.errors import Conflicting, Forbidden, Gone
 from handlers.errors import Refused as RefusedCall
 from handlers.gathering import members_of, plan_of, policy_of, work_of
-from handlers.request import Caller, Request
+from handlers.request import Caller, Request, Witness
 from planner.model import Member, Plan, Policy, Work
-from store import NotFound
+from store import NotFound, Store
+from tests.memory_engine import MemoryEngine
 from tests.simulated_hosts import COLUMNS_REPORTED, Action, Host, Run, Unreachable
 from tests.zfs_model import Pools
 from tests.zfs_values import Stream
-from zfs_sync import open_witness
 
 START = 1_795_000_000
 HOUR, DAY = 3600, 86400
@@ -47,14 +46,14 @@ HTTP_ERRORS = (RefusedCall, NotFound)
 class World:
     """One seed's world. It is also the link of its agents: what is asked here may get lost while `faulty`."""
 
-    def __init__(self, seed: int, folder: Path) -> None:
+    def __init__(self, seed: int) -> None:
         self.seed = seed
         self.dice = random.Random(f"world {seed}")
         self.now = float(START)
         self.count = 0  # makes names
         self.faulty = True
-        self.folder = folder
-        self.witness = open_witness(Config(data_dir=folder, log_level="ERROR"))
+        settings = Config(log_level="ERROR")
+        self.witness = Witness(settings, Store(MemoryEngine(), secret="s" * 32), GroupsFile(settings))
         self.hosts: dict[str, Host] = {}
         self.watcher: Callable[[Action, Callable[[], None]], None] = lambda action, change: change()
         self.fetched: Callable[[], object] = lambda: None

@@ -16,14 +16,11 @@ faults stop, and what can converge must:
 import argparse
 import random
 import re
-import shutil
 import sys
-import tempfile
 import time
 from collections import Counter
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from unittest.mock import patch
 from uuid import UUID
 
@@ -36,7 +33,6 @@ from tests.zfs_model import Refused
 
 ROUNDS = 12
 DECISIONS = 6  # times that the person looks
-MEMORY = Path("/dev/shm")  # where it is: an fsync costs nothing there
 REASONS = (
     "the hub, has no",  # it is for a person to say whether it should
 )
@@ -44,16 +40,13 @@ REASONS = (
 
 def simulate(seed: int) -> Counter[str]:
     """One world; answers what happened in it. Raises AssertionError for what must not be."""
-    folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=MEMORY if MEMORY.is_dir() else None))
     ids = random.Random(f"ids {seed}")
     try:
         with patch("uuid.uuid4", lambda: UUID(int=ids.getrandbits(128), version=4)):
-            return _lived(World(seed, folder))
+            return _lived(World(seed))
     except BaseException as error:
         error.add_note(f"python -m tests.simulation --first {seed} --seeds 1")
         raise
-    finally:
-        shutil.rmtree(folder)
 
 
 def _lived(world: World) -> Counter[str]:
