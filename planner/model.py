@@ -60,6 +60,15 @@ class Bookmark:
 
 
 @dataclass(frozen=True, slots=True)
+class Index:
+    """What finds a replica's snapshots and bookmarks."""
+
+    places: dict[str, int]  # guid -> index in its snapshots; what is known by name only never counts as common
+    marks: dict[str, Bookmark]  # by guid
+    in_order: bool  # oldest first by createtxg, or it is not known of all
+
+
+@dataclass(frozen=True, slots=True)
 class Replica:
     """A dataset on one system, with its history."""
 
@@ -80,16 +89,7 @@ class Replica:
     mountpoint: str | None = None
     reported: bool = True  # False: only its snapshots were listed, not the dataset's own row
     # where each snapshot and bookmark is, noted by `histories.index_of`: a replica is planned with again and again
-    index: "Index | None" = field(default=None, init=False, repr=False, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Index:
-    """What finds a replica's snapshots and bookmarks."""
-
-    places: dict[str, int]  # guid -> index in its snapshots; what is known by name only never counts as common
-    marks: dict[str, Bookmark]  # by guid
-    in_order: bool  # oldest first by createtxg, or it is not known of all
+    index: Index | None = field(default=None, init=False, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

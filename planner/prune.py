@@ -2,14 +2,13 @@
 
 A snapshot is needed when it is the newest one that any two members share, when a transfer that is planned,
 running or broken off starts or ends with it, when it has holds or clones, and when it is the last copy of
-anything the group wants. Other groups with the same systems count for all but the last. Of several copies that
-nothing else keeps, one member is named to keep its own, so that hosts that prune in the same minute don't drop
-them all. Members that are away count with what they last reported. What is not known is needed, and what is known
-by its name only is never judged by it. A bookmark is needed when it is of such a base, or while any member has
-never said what it has.
+anything the group wants. Other groups with the same systems count too. Of several copies that nothing else keeps,
+one member is named to keep its own, so that hosts that prune in the same minute don't drop them all. Members that
+are away count with what they last reported. What is not known is needed, and what is known by its name only is never
+judged by it. A bookmark is needed when it is of such a base, or while any member has never said what it has.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from planner.credits import apply_credits
@@ -117,10 +116,7 @@ def _cases(
     steps: dict[str, list[Step]] = {}
     for step in plan.steps:
         steps.setdefault(step.path, []).append(step)
-    gone: dict[str, set[str]] = {}
-    for row in work.gone:
-        if row.system_id == policy.hub:
-            gone.setdefault(row.dataset, set()).add(row.guid)
+    gone = _gone_on_the_hub(policy, work)
     hosts = {member.system_id: member.hostname for member in ordered}
     clones = _clones(ordered)
     stops = _unaccepted(ordered, work)
@@ -198,8 +194,10 @@ def _needed_elsewhere(work: Work, now: float) -> _Elsewhere:
     for each in sorted(work.neighbours, key=lambda each: each.policy.group_id):
         theirs = replace(work, decisions=each.decisions)
         members = sorted(apply_credits(each.members, work), key=lambda member: member.system_id)
+        gone = _gone_on_the_hub(each.policy, work)
         for path, copies in _copies_by_path(each.policy, members, now).items():
             needs = _needs(path, copies, theirs, (), {})
+            _need_only_copies(needs, each.policy, copies, _pruned_on_the_hub(each.policy, copies, gone))
             for copy in copies:
                 for (system, guid), reasons in needs.found.items():
                     if system == copy.system:
@@ -207,6 +205,17 @@ def _needed_elsewhere(work: Work, now: float) -> _Elsewhere:
                         told = [(guid, _Need(need.reason + where, need.by)) for need in reasons]
                         found.setdefault((system, copy.history.replica.dataset), []).extend(told)
     return found
+
+
+def _need_only_copies(needs: _Needs, policy: Policy, copies: Sequence[_Copy], pruned: Set[str]) -> None:
+    """What a group wants and one of its members alone has, as far as is known: the others still get it from there."""
+    for copy in copies:
+        others = [other.history.places for other in copies if other is not copy]
+        for snapshot in copy.history.snapshots:
+            is_only = is_certain(snapshot) and not any(snapshot.guid in places for places in others)
+            is_chosen = selects(policy.snapshot_include, policy.snapshot_exclude, snapshot.name)
+            if is_only and is_chosen and snapshot.guid not in pruned:
+                needs.add(copy.system, snapshot.guid, "no other system has a copy", copy.system)
 
 
 def _need_common(needs: _Needs, copy: _Copy, other: _Copy) -> None:
@@ -362,6 +371,15 @@ def _why_it_may_go(keeper: _Copy | None) -> str:
     if keeper is None:
         return "no transfer needs it, and the group does not want it"
     return f"no transfer needs it, and {keeper.member.hostname} keeps a copy"
+
+
+def _gone_on_the_hub(policy: Policy, work: Work) -> dict[str, set[str]]:
+    """The guids that the hub once reported and later did not, by its dataset."""
+    gone: dict[str, set[str]] = {}
+    for row in work.gone:
+        if row.system_id == policy.hub:
+            gone.setdefault(row.dataset, set()).add(row.guid)
+    return gone
 
 
 def _pruned_on_the_hub(policy: Policy, copies: Sequence[_Copy], gone: Mapping[str, set[str]]) -> frozenset[str]:

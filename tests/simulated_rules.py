@@ -50,9 +50,8 @@ def keep_needed(world: World, hosts: list[Host], change: Callable[[], None]) -> 
     change()
     for path, (pairs, wanted) in before.items():
         assert pairs <= _pairs(world, path), f"a pair has lost its base for {path}, which was said to be free"
-        assert not is_right or wanted <= _wanted(world, path), (
-            f"the last copy of something in {path} was said to be free"
-        )
+        left = {snap.guid for held in _held_at(world, path) for snap in held.snapshots}  # under whatever name
+        assert not is_right or wanted <= left, f"the last copy of something in {path} was said to be free"
 
 
 def _wanted(world: World, path: str) -> set[str]:
@@ -60,8 +59,12 @@ def _wanted(world: World, path: str) -> set[str]:
     policy, _, work, _ = world.inputs()
     hub = world.hosts.get(policy.hub or "")
     gone = {row.guid for row in work.gone if hub and row.system_id == policy.hub and row.dataset == hub.dataset(path)}
-    kept = [held for host in world.hosts.values() if (held := holding(host, path))]
-    return {s.guid for held in kept for s in held.snapshots if chosen_name(policy, s.name) and s.guid not in gone}
+    kept = (snap for held in _held_at(world, path) for snap in held.snapshots)
+    return {snap.guid for snap in kept if chosen_name(policy, snap.name) and snap.guid not in gone}
+
+
+def _held_at(world: World, path: str) -> list[Dataset]:
+    return [held for host in world.hosts.values() if (held := holding(host, path))]
 
 
 def _allowed(world: World, target: Host, path: str | None, action: Action) -> None:
@@ -289,8 +292,18 @@ def _check_follower(world: World, policy: Policy, plan: Plan, path: str, leader:
         return
     if held is None and any(words in reason for words in RENAMED for reason in reasons):
         return
+    if any("what was decided" in reason for reason in reasons) and _waits_for_a_person(plan, path, host):
+        return
     accepted = _accepted(world, policy, path, lacking, host)
     assert accepted is None, f"{where}: {accepted} would be accepted, and the plan says {reasons}"
+
+
+def _waits_for_a_person(plan: Plan, path: str, host: Host) -> bool:
+    """Whether a dataset has gone along with one above it, for which a person must clear the way."""
+    name = host.dataset(path)
+    moved = (re.sub(r"\.aside-[0-9a-f]{8}", "", each) for each in host.pools.datasets if each != name)
+    told = (skip.reason for skip in plan.skips if skip.target == host.system_id and skip.path in _above(path))
+    return name in moved and any("rename or destroy it" in reason for reason in told)
 
 
 def _is_contested(world: World, path: str, lead: Dataset) -> bool:

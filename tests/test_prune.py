@@ -346,15 +346,28 @@ def test_another_group_says_what_it_needs_and_for_whom() -> None:
     other = replace(POLICY, group_id="other", name="offsite")
     work = Work(neighbours=(Neighbour(other, tuple(members("B: 1 2 3  C: 1"))),))
     alone, beside = (judge(members("A: 1 2 3  B: 1 2 3"), work=each) for each in (NO_WORK, work))
-    assert (droppable(alone), droppable(beside)) == ("B 1 2", "A 1, B 2")
+    assert (droppable(alone), droppable(beside)) == ("B 1 2", "A 1 2")
     assert the(beside, "B", "s1").reason == "it is the newest snapshot shared with hostC, in the group offsite"
     assert the(beside, "B", "s1").needed_by == ("C",)
+
+
+def test_what_another_group_has_only_one_copy_of_stays_until_there_is_another() -> None:
+    def beside(picture: str, **fields: Any) -> str:
+        other = replace(POLICY, group_id="other", name="offsite", **fields)
+        work = Work(neighbours=(Neighbour(other, tuple(members(picture))),), gone=(Gone("B", "tank/data", "2"),))
+        return droppable(judge(members("A: 1 2 3  B: 1 2 3"), work=work))
+
+    assert beside("B: 1 2 3  C: 1 2 3") == "B 1 2"
+    assert beside("B: 1 2 3  C: 1 3") == "A 2, B 1"
+    assert beside("B: 1 2 3  C-: 1 2 3") == "B 1 2", "as far as is known"
+    assert beside("B: 1 2 3  C: 1 3", snapshot_exclude=("s2",)) == "B 1 2"
+    assert beside("B: 1 3  C: 1 2 3", hub="B", directional=True) == "B 1 2", "its hub has destroyed it"
 
 
 def test_a_decision_of_another_group_keeps_what_it_starts_from() -> None:
     loser = Loser("B", "tank/data", "2", ("3",), 0, "tank/data.aside-0")
     other = Neighbour(
-        POLICY, tuple(members("B: 1 2 3  C: 3")), (Decision("c", "data", "manual", "C", False, (loser,)),)
+        POLICY, tuple(members("B: 1 2 3  C: 2 3")), (Decision("c", "data", "manual", "C", False, (loser,)),)
     )
     verdicts = judge(members("A: 1 2 3  B: 1 2 3"), work=Work(neighbours=(other,)))
     assert the(verdicts, "B", "s2").reason == "resolving a conflict starts from it, in the group media"
