@@ -17,11 +17,11 @@ from handlers.replicas import row_of
 from handlers.request import Answer, Request
 from handlers.resolving import note_sync
 from handlers.sync import group_plan
-from handlers.sync_groups import all_groups, visible_groups
+from handlers.sync_groups import all_groups, has_group, visible_groups
 from handlers.systems import note_seen
 from planner.leases import stands_in_the_way
 from planner.model import Step
-from store import LEASES, group_records
+from store import LEASES, REGISTRY, group_records
 from store.documents import Credit, Failure, Lease, Total
 
 TRANSFERS = frozenset({"create", "sync", "resume"})
@@ -51,6 +51,7 @@ def start_action(request: Request, action_id: str) -> Answer[a.LeasedAction]:
         if held is not None and request.caller.system_id in (None, held.executor_system_id):
             lease = _extended(request, view.leases, held)  # taken by the same caller while this was planned
             return _leased(request, lease)
+        _require_still_there(request, context, step)
         _require_free(request, context, step, view.leases.all())
         _require_undone(context, step, view.credits)
         for old in view.leases.all():
@@ -107,6 +108,14 @@ def _require_dependencies(context: GroupPlan, step: Step) -> None:
                 f"it waits for another action: {first.type} {first.target_dataset} ({needed})",
                 headers={"Retry-After": "60"},
             )
+
+
+def _require_still_there(request: Request, context: GroupPlan, step: Step) -> None:
+    """Raise Gone when the group, or a system, was deleted after the plan was made."""
+    systems = request.store.read(REGISTRY).systems
+    involved = {step.executor, step.source or step.target, step.target}
+    if any(each not in systems for each in involved) or not has_group(request, context.group.id):
+        raise Gone("the plan no longer contains this action; ask for the instructions again")
 
 
 def _require_free(request: Request, context: GroupPlan, step: Step, leases: list[Lease]) -> None:

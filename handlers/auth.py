@@ -11,7 +11,7 @@ from config import Config
 from handlers.errors import Forbidden, Unauthorized
 from handlers.limiting import count_attempt
 from handlers.request import ANYONE, ENROLL, METRICS, Caller, Callers, Request
-from store import REGISTRY, Store
+from store import REGISTRY, Store, Table
 from store.documents import Key, Role
 from store.keys import hash_secret, key_matches, new_key, split_key
 
@@ -37,8 +37,18 @@ def caller_of(store: Store, config: Config, headers: Mapping[str, str], address:
     key = find_key(store, text, now)
     if key is None:
         count_attempt(store, "auth", config.rate_limits.failed_auth, address, now)
-        raise Unauthorized("that API key is not known here", headers={"WWW-Authenticate": "Bearer"})
+        raise _unknown()
     return Caller(role=key.role, key_id=key.id, system_id=key.system_id)
+
+
+def require_still_known(request: Request, keys: Table[Key]) -> None:
+    """Raise Unauthorized when an agent's key was revoked, or replaced without grace, since it was accepted."""
+    if request.caller.is_agent and request.caller.key_id not in keys:
+        raise _unknown()
+
+
+def _unknown() -> Unauthorized:
+    return Unauthorized("that API key is not known here", headers={"WWW-Authenticate": "Bearer"})
 
 
 def may_come_without_key(config: Config, callers: Callers, headers: Mapping[str, str]) -> bool:

@@ -108,6 +108,7 @@ def _record_decision(
     decided = model.Decision(conflict.id, conflict.path, option.strategy, option.winner, option.discard, option.losers)
     records = group_records(context.group.id)
     with request.store.transaction(records) as tx:
+        get_group(request, context.group.id)  # again: it may have been deleted meanwhile
         put_decision(request, tx[records].decisions, decided, shown, request.caller.key_id)
         record(
             request,

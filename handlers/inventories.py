@@ -89,6 +89,7 @@ def _keep_report(request: Request, system: System, reported: ReportedInventory, 
     shard, beats = inventory_of(system.id), heartbeat_of(system.id)
     history = history_of(system.id, f"{request.now:%Y-%m-%d}")
     with request.store.transaction(shard, beats, history) as tx:
+        request.store.read(REGISTRY).systems.get(system.id)  # again: it may have been deleted meanwhile
         view = tx[shard]
         _require_match(request, view)
         before = {document.id: document for document in view.datasets.all()}

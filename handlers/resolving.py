@@ -9,7 +9,7 @@ import msgspec
 from handlers.events import record
 from handlers.gathering import decision_of, members_of, plan_of, policy_of, work_of
 from handlers.request import Request
-from handlers.sync_groups import NAMESPACE, SyncGroup, all_groups, get_group
+from handlers.sync_groups import NAMESPACE, SyncGroup, all_groups, has_group
 from planner import model
 from planner.model import Conflict, Member, Plan
 from planner.paths import path_of
@@ -27,6 +27,8 @@ def record_check(request: Request, group: SyncGroup, plan: Plan) -> None:
     """Record the state of every cell, conflicts seen for the first time, and decisions that are settled."""
     shard = group_records(group.id)
     with request.store.transaction(shard) as tx:
+        if not has_group(request, group.id):
+            return  # it was deleted meanwhile, and its records with it
         view = tx[shard]
         _record_states(request, group, plan, view.states)
         new, settled = _record_conflicts(request, group, plan, view.decisions)
@@ -99,7 +101,7 @@ def settle_decisions(request: Request, system_id: str) -> None:
 
 def note_sync(request: Request, states: Any, group_id: str, system_id: str, dataset: str) -> None:
     """Note that a dataset on a system was brought up to date now."""
-    for membership in get_group(request, group_id).members:
+    for membership in [each for group in all_groups(request) if group.id == group_id for each in group.members]:
         if membership.system_id == system_id:
             path = path_of(Member(system_id, membership.hostname, membership.root), dataset)
             state_id = cell_id(group_id, system_id, path or "")

@@ -48,6 +48,8 @@ def _store_snapshots(request: Request, bodies: list[SnapshotBody], loc_of: Any) 
     systems = {single.system_id for single in singles}
     stored: dict[tuple[str, str], DatasetDoc] = {}
     with request.store.transaction(*(shard for each in systems for shard in _shards_of(request, each))) as tx:
+        for system_id in systems:
+            _require_system(request, system_id, "system_id")  # again: it may have been deleted meanwhile
         for (system_id, dataset), reported in by_dataset.items():
             view, history = (tx[shard] for shard in _shards_of(request, system_id))
             stored[system_id, dataset], replaced = _with_rows(_known(view.datasets, dataset), reported)
@@ -104,9 +106,13 @@ def _system_of(request: Request, body: SnapshotBody, loc: str) -> str:
         raise Invalid.at(loc, "is missing: an admin says which system has the snapshot")
     if request.caller.is_agent and system_id != request.caller.system_id:
         raise Forbidden("this key's system has no part in that")
+    _require_system(request, system_id, loc)
+    return system_id
+
+
+def _require_system(request: Request, system_id: str, loc: str) -> None:
     if system_id not in request.store.read(REGISTRY).systems:
         raise Invalid.at(loc, f"no system '{system_id}'")
-    return system_id
 
 
 def _row_of(request: Request, body: SnapshotBody, loc: Any) -> tuple[str, SnapshotRow]:

@@ -85,6 +85,11 @@ def is_member(request: Request, group_id: str) -> bool:
     return any(group.id == group_id and group.has(request.caller.system_id) for group in all_groups(request))
 
 
+def has_group(request: Request, group_id: str) -> bool:
+    """Whether there is such a group now."""
+    return any(group.id == group_id for group in all_groups(request))
+
+
 def visible_groups(request: Request) -> list[SyncGroup]:
     """The groups that the caller may see: an agent's own, everybody else's all."""
     groups = all_groups(request)
@@ -238,10 +243,10 @@ def remove_group_system(request: Request, group_id: str, system_id: str) -> None
     """Take a system out of a sync group. The hub stays until another is named."""
     group = get_group(request, group_id)
     _require_api_group(request, group)
-    if group.hub_system_id == system_id:
-        raise Conflicting(f"that system is the hub of '{group.name}': name another first")
     with request.store.transaction(REGISTRY) as tx:
         stored = tx[REGISTRY].groups.get(group_id)
+        if stored.spec["hub_system_id"] == system_id:
+            raise Conflicting(f"that system is the hub of '{group.name}': name another first")
         if system_id not in stored.spec["members"]:
             raise NotFound(f"no system '{system_id}' in the sync group '{group.name}'")
         tx[REGISTRY].groups.put(without_member(stored, system_id, request.now))

@@ -9,7 +9,7 @@ import msgspec
 
 from handlers import answers as a
 from handlers import sync_groups
-from handlers.auth import make_key
+from handlers.auth import make_key, require_still_known
 from handlers.bodies import GraceQuery, HeartbeatBody, Page, SystemBody, SystemChanges
 from handlers.errors import Conflicting, Forbidden
 from handlers.events import record
@@ -56,10 +56,10 @@ def change_system(request: Request, system_id: str, body: SystemChanges) -> a.Sy
     """Change the fields given (metadata as a whole) and leave the others."""
     given = {name: getattr(body, name) for name in SystemBody.__struct_fields__}
     changes = {name: value for name, value in given.items() if value is not msgspec.UNSET}
-    _require_may_rename(request, system_id, changes.get("hostname"))
     with request.store.transaction(REGISTRY) as tx:
         systems = tx[REGISTRY].systems
         before = systems.get(system_id)
+        _require_may_rename(request, before, changes.get("hostname", before.hostname))
         require_match(request, present_system(request, before))
         _require_free(systems, changes.get("hostname", before.hostname), system_id)
         changed = {name for name, value in changes.items() if value != getattr(before, name)}
@@ -71,9 +71,9 @@ def change_system(request: Request, system_id: str, body: SystemChanges) -> a.Sy
     return present_system(request, after)
 
 
-def _require_may_rename(request: Request, system_id: str, hostname: str | None) -> None:
+def _require_may_rename(request: Request, before: System, hostname: str) -> None:
     """zfs_sync.yaml names systems by hostname, so that another name may be in another group: an admin decides."""
-    if request.caller.is_agent and hostname not in (None, request.store.read(REGISTRY).systems.get(system_id).hostname):
+    if request.caller.is_agent and hostname != before.hostname:
         raise Forbidden("an admin renames a system: groups are written with hostnames")
 
 
@@ -93,8 +93,10 @@ def forget_system(request: Request, system_id: str) -> None:
             registry.keys.remove(key.id)
         registry.systems.remove(system_id)
         _forget_work(tx[LEASES], system_id)
-    for shard in (heartbeat_of(system_id), inventory_of(system_id), *store.history_segments(system_id)):
-        store.remove(shard)
+    for shard in (heartbeat_of(system_id), inventory_of(system_id)):
+        store.remove(shard)  # a report under way holds these until it has written its history, too
+    for segment in store.history_segments(system_id):
+        store.remove(segment)
     record(request, "system.deleted", subject=system.hostname, system_id=system_id)
 
 
@@ -123,6 +125,7 @@ def report_heartbeat(request: Request, system_id: str, body: HeartbeatBody) -> A
     except Damaged:
         fits = False  # the report that is then asked for heals it
     with store.transaction(heartbeat_of(system_id)) as tx:
+        store.read(REGISTRY).systems.get(system_id)  # again: it may have been deleted meanwhile
         beats = tx[heartbeat_of(system_id)].heartbeats
         before = beats.get(system_id) if system_id in beats else Heartbeat(id=system_id, last_seen_at=request.now)
         if digest is not None and fits:
@@ -174,6 +177,8 @@ def note_seen(request: Request) -> None:
         return
     shard = heartbeat_of(system_id)
     with request.store.transaction(shard) as tx:
+        if system_id not in request.store.read(REGISTRY).systems:
+            return  # it was deleted meanwhile
         beats = tx[shard].heartbeats
         before = beats.get(system_id) if system_id in beats else Heartbeat(id=system_id, last_seen_at=request.now)
         beats.put(msgspec.structs.replace(before, last_seen_at=request.now))
@@ -222,6 +227,7 @@ def rotate_api_key(request: Request, system_id: str, query: GraceQuery) -> a.Rot
     with request.store.transaction(REGISTRY) as tx:
         system = tx[REGISTRY].systems.get(system_id)
         keys = tx[REGISTRY].keys
+        require_still_known(request, keys)
         for old in keys.find(system_id=system_id):
             end = min(filter(None, (old.expires_at, request.now + grace)))
             if end <= request.now:
