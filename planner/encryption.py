@@ -30,7 +30,7 @@ def is_cipher(encryption: str | None) -> bool:
 def form_for_new(policy: Policy, source: History, parent_encryption: str | None) -> Form:
     """How a new replica is sent: raw when the source is encrypted, unless the group says always or never."""
     encryption = source.replica.encryption
-    raw = policy.raw == "always" or (policy.raw == "auto" and is_cipher(encryption))
+    raw = _must_be_raw(policy, encryption) or (policy.raw == "auto" and is_cipher(encryption))
     return Form(raw, embedded=encryption == "off" and parent_encryption == "off")
 
 
@@ -46,14 +46,23 @@ def form_for_replica(policy: Policy, source: History, target: History) -> Form |
     if is_cipher(here) and is_cipher(there):
         return _both_encrypted(policy, source, target)
     if not is_cipher(here) and not is_cipher(there):
-        return Form(policy.raw == "always", embedded=here == "off" and there == "off")
+        return Form(_must_be_raw(policy, here), embedded=here == "off" and there == "off")
     if here is None or there is None:
         if policy.raw == "auto":
             return Unfit(f"whether {name} and its source are encrypted is not known: report the column encryption")
-        return Form(policy.raw == "always", embedded=False, strict=policy.raw == "always")
+        raw = _must_be_raw(policy, here)
+        return Form(raw, embedded=False, strict=raw)
     if policy.raw == "always" and there == "off":
         return Unfit(_ONTO_PLAIN.format(name))
-    return Form(raw=False, embedded=False)  # of what is not encrypted, a raw stream is like any other
+    return Form(raw=False, embedded=False)
+
+
+def _must_be_raw(policy: Policy, encryption: str | None) -> bool:
+    """Whether the group says raw: always of a source that may be encrypted.
+
+    Of one that is not, `zfs send -w` only means -L -c -e, and an encrypted target refuses embedded blocks.
+    """
+    return policy.raw == "always" and encryption != "off"
 
 
 _ONTO_PLAIN = (

@@ -146,7 +146,9 @@ def keep(case: Case) -> Remedy:
     if remedy.reason is not None:
         return Remedy(case, remedy.steps if case.aside is not None else [], remedy.reason)
     arrival = None if received else remedy.steps[-1]
-    _promote(remedy, here, arrival)
+    _promote(remedy, old, here, arrival)
+    if remedy.reason is not None:
+        return remedy
     _name_children_back(remedy, old)
     return _catch_up(remedy, here) if arrival is None else _go_on(remedy, arrival)
 
@@ -270,15 +272,22 @@ def _resume(remedy: Remedy, here: Replica) -> None:
         )
 
 
-def _promote(remedy: Remedy, here: Replica | None, arrival: Step | None) -> None:
-    """The clone takes over the common past, so that what was set aside can go whenever its owner wishes."""
+def _promote(remedy: Remedy, old: Replica, here: Replica | None, arrival: Step | None) -> None:
+    """The clone takes over the common past, so that what was set aside can go whenever its owner wishes.
+
+    Bookmarks come along, and at a name that the clone has already OpenZFS 2.1.11 does not refuse, but panics.
+    """
     case = remedy.case
     if arrival is not None:
         is_clone, first = arrival.base is not None, arrival.end
     else:
         assert here is not None, "what has arrived is here"
         is_clone, first = (here.origin or "").startswith(f"{case.loser.aside}@"), here.snapshots[0]
-    if is_clone:
+    clash = {mark.name for mark in old.bookmarks} & {mark.name for mark in here.bookmarks} if here is not None else ()
+    if is_clone and clash:
+        both = f"{old.dataset} and {case.loser.dataset} on {case.target.hostname} both have a bookmark"
+        remedy.refuse(f"{both} named {min(clash)}: destroy one of them first")
+    elif is_clone:
         reason = f"the new {case.loser.dataset} takes over the past that it shares with {case.loser.aside}"
         remedy.add("promote", (case.loser.aside, None), reason, end=first)
 

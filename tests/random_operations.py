@@ -173,15 +173,20 @@ def _rename(rng: Random, hosts: Hosts, near: Dataset) -> Operation:
 
 
 def _place(rng: Random, hosts: Hosts, near: Dataset) -> str:
-    pool = near.name.partition("/")[0] if rng.random() < 0.95 else rng.choice(list(hosts))
-    return f"{pool}/{rng.choice(PLACES)}"
+    if rng.random() < 0.05:
+        return f"{rng.choice(list(hosts))}/a"  # perhaps another pool, where only the parent is looked at before that
+    return f"{near.name.partition('/')[0]}/{rng.choice(PLACES)}"
 
 
 def _promote(rng: Random, hosts: Hosts, near: Dataset) -> Operation | None:
     clones = [kept for pools in hosts.values() for kept in pools.datasets.values() if kept.origin]
     if clones and rng.random() < 0.7:
-        return Change("promote", rng.choice(clones).name)
-    return Change("promote", near.name) if rng.random() < 0.1 else None
+        clone = rng.choice(clones)
+        origin = host_of(hosts, clone.name).dataset((clone.origin or "").partition("@")[0])
+        if {mark.name for mark in clone.bookmarks} & {mark.name for mark in origin.bookmarks}:
+            return None  # the kernel panics: "VERIFY3(0 == zap_add(mos, hds->ds_bookmarks_obj, ...)) failed"
+        return Change("promote", clone.name)
+    return Change("promote", near.name) if rng.random() < 0.1 and not near.origin else None
 
 
 def _load_key(rng: Random, hosts: Hosts, near: Dataset) -> Operation | None:

@@ -5,7 +5,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from planner import plan_group
-from planner.model import Decision, Failure, Gone, Guard, Member, Neighbour, Option, Plan, Policy, Replica, Work
+from planner.model import (
+    Bookmark,
+    Decision,
+    Failure,
+    Gone,
+    Guard,
+    Member,
+    Neighbour,
+    Option,
+    Plan,
+    Policy,
+    Replica,
+    Work,
+)
 from planner.prune import prunable, prunable_bookmarks
 from planner.resolutions import STRATEGIES, choose
 from tests.pictures import NOW, history_of, hub_policy, lease_of, member_with, members_of, peers_policy
@@ -257,6 +270,8 @@ def _decided(case: Case) -> Iterator[Case]:
     ]
     yield replace(after("one above it", with_kids), work=Work(decisions=(keep, below)))
     yield after("no room for what takes its place", [a, changed(b, available=1)])
+    marked = [replace(held, bookmarks=(Bookmark("weekly", "1", 1),)) for held in (old, there)]
+    yield after("a bookmark twice", [a, replace(b, replicas={"tank": pool, aside: marked[0], "tank/data": marked[1]})])
 
 
 def case_step() -> Any:

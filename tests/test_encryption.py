@@ -49,7 +49,10 @@ def forms(plan: Plan) -> list[str]:
         (CIPHER, "off", "auto", "raw"),
         (CIPHER, CIPHER, "auto", "raw"),
         (CIPHER, "off", "never", "plain"),
-        ("off", "off", "always", "raw"),
+        ("off", "off", "always", "embedded"),
+        ("off", CIPHER, "always", "plain"),  # -w would imply -e
+        (CIPHER, "off", "always", "raw"),
+        (None, "off", "always", "raw"),
     ],
 )
 def test_a_new_replica(source: str | None, parent: str | None, mode: str, form: str) -> None:
@@ -66,7 +69,7 @@ COLUMN_IV_SET = "both agents must report the column ivsetguid"
     ("source", "target", "mode", "answer"),
     [
         (("off", None), ("off", None), "auto", "embedded"),
-        (("off", None), ("off", None), "always", "raw"),
+        (("off", None), ("off", None), "always", "embedded"),
         ((None, None), ("off", None), "auto", "plain"),
         (("off", None), (None, None), "auto", "plain"),
         (("off", None), (CIPHER, "b"), "auto", "plain"),  # the target encrypts for itself

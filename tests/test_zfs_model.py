@@ -149,8 +149,12 @@ def test_raw_streams_keep_their_iv_sets_and_plain_ones_do_not() -> None:
     offsite.receive("pool1/tank", nas.send("tank", "one"))
     with pytest.raises(Refused, match="IV set guid mismatch"):
         offsite.receive("pool1/tank", increment)
-    with pytest.raises(Refused, match="embedded"):
-        offsite.receive("pool1/other", nas.send("tank", "one", embedded=True))
+    nas.create("plain")
+    nas.snapshot("plain", "one")
+    for how in ({"embedded": True}, {"raw": True}):  # -w implies -e
+        with pytest.raises(Refused, match="embedded"):
+            offsite.receive("pool1/other", nas.send("plain", "one", **how))
+    offsite.receive("pool1/other", nas.send("tank", "one", embedded=True))  # encrypted blocks are never embedded
 
 
 def test_a_diverged_target_is_set_aside_and_cloned_from_its_common_past(nas: Pools, backup: Pools) -> None:
@@ -166,6 +170,20 @@ def test_a_diverged_target_is_set_aside_and_cloned_from_its_common_past(nas: Poo
     assert backup.dataset("vault/docs.aside").origin == "vault/docs@day2"
     with pytest.raises(Refused, match="dependent clones"):
         backup.destroy_snapshots("vault/docs", ["day2"])
+
+
+def test_a_promote_takes_older_bookmarks_along(nas: Pools) -> None:
+    nas.receive("tank/clone", nas.send("tank/docs", "day3", "day2"), origin="tank/docs@day2")
+    for day in ("day1", "day2", "day3"):
+        nas.bookmark("tank/docs", day, day)
+    nas.bookmark("tank/clone", "day3", "day2")
+    with pytest.raises(Refused, match="PANIC"):
+        nas.promote("tank/clone")
+    nas.destroy_bookmark("tank/clone", "day2")
+    nas.bookmark("tank/clone", "day3", "own")
+    nas.promote("tank/clone")
+    assert [mark.name for mark in nas.dataset("tank/clone").bookmarks] == ["day1", "day2", "own"]
+    assert [mark.name for mark in nas.dataset("tank/docs").bookmarks] == ["day3"]
 
 
 def test_rollback_takes_younger_bookmarks_along(nas: Pools) -> None:
@@ -419,6 +437,8 @@ def test_a_name_may_be_renamed_to_itself(nas: Pools) -> None:
         nas.rename("tank/docs", "vault/none/docs")
     with pytest.raises(Refused, match="cannot be a descendant"):
         nas.rename("tank/docs", "tank/docs/kid")
+    with pytest.raises(Refused, match="parent does not exist"):
+        nas.rename("tank/docs", "tank/docs/none/kid")
 
 
 def test_a_clone_has_its_origins_key(nas: Pools) -> None:

@@ -26,12 +26,15 @@ class Pools(Streams):
             raise Refused(f"cannot {verb} '{name}': invalid name")
         if name in self.datasets:
             raise Refused(f"cannot {verb} '{name}': dataset already exists")
+        self._has_parent(name)
+
+    def _has_parent(self, name: str) -> None:
         if "/" in name:
             parent = self.datasets.get(name.rpartition("/")[0])
             if not parent:
-                raise Refused(f"cannot {verb} '{name}': parent does not exist")
+                raise Refused(f"cannot create '{name}': parent does not exist")
             if parent.kind != "filesystem":
-                raise Refused(f"cannot {verb} '{name}': parent is not a filesystem")
+                raise Refused(f"cannot create '{name}': parent is not a filesystem")
 
     def _roomy(self, name: str, what: str) -> None:
         if not self.available(name):
@@ -199,7 +202,9 @@ class Pools(Streams):
         self.dataset(name)
         if new == name:
             return
-        if new.split("/")[0] != name.split("/")[0]:
+        if new.split("/")[0] == name.split("/")[0]:
+            self._has_parent(new)
+        else:
             raise Refused(f"cannot rename to '{new}': datasets must be within same pool")
         if (new + "/").startswith(name + "/"):
             raise Refused(f"cannot rename to '{new}': New dataset name cannot be a descendant of current dataset name")
@@ -215,7 +220,7 @@ class Pools(Streams):
         self._follow(moved)
 
     def promote(self, name: str) -> None:
-        """Let a clone own the snapshots up to its origin."""
+        """Let a clone own the snapshots and bookmarks up to its origin."""
         clone = self.dataset(name)
         if not clone.origin:
             raise Refused(f"cannot promote '{name}': not a cloned filesystem")
@@ -225,6 +230,11 @@ class Pools(Streams):
         moving = parent.snapshots[:at]
         if taken := {known.name for known in moving} & {known.name for known in clone.snapshots}:
             raise Refused(f"cannot promote '{name}': snapshot name '{min(taken)}' from origin conflicts")
+        marks = [mark for mark in parent.bookmarks if mark.createtxg <= moving[-1].createtxg]
+        if {mark.name for mark in marks} & {mark.name for mark in clone.bookmarks}:
+            raise Refused(f"cannot promote '{name}': PANIC: a bookmark of that name exists")  # and the pool hangs
+        clone.bookmarks = sorted(marks + clone.bookmarks, key=lambda mark: mark.createtxg)
+        parent.bookmarks = [mark for mark in parent.bookmarks if mark not in marks]
         clone.snapshots, parent.snapshots = moving + clone.snapshots, parent.snapshots[at:]
         clone.origin, parent.origin = parent.origin, clone.origin
         self._follow({f"{parent_name}@{known.name}": f"{name}@{known.name}" for known in moving})

@@ -76,10 +76,11 @@ class Streams(Contents):
             ends = known[known.index(first) + 1 if first in known else 0 : known.index(last) + 1]
         if locked:
             ends = []  # zfs warns, sends a package with nothing in it, and exits 0
+        embedded = (embedded or raw) and dataset.encryption == "off"  # -w implies -e; what is encrypted embeds nothing
         raw = raw and dataset.encryption != "off"
         parts = tuple(self._part(name, snap, before, raw) for snap, before in zip(ends, [first, *ends], strict=False))
         clone = base is not None and re.split("[@#]", full)[0] != name
-        return Stream(dataset.kind, parts, dataset.encryption, raw, embedded and not raw, intermediates, clone)
+        return Stream(dataset.kind, parts, dataset.encryption, raw, embedded, intermediates, clone)
 
     def _is_earlier(self, base_name: str, base: Snapshot, name: str, end: Snapshot) -> bool:
         """Whether a base lies before a snapshot: in the same dataset, or in one that it is a clone of."""
