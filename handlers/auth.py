@@ -132,8 +132,10 @@ def _put_configured(store: Store, keys: Any, role: Role, text: str, now: datetim
 def client_address(environ: Mapping[str, Any], trusted_proxies: tuple[str, ...]) -> str:
     """The caller's address: the last one in X-Forwarded-For that is not a trusted proxy's, if the peer is one."""
     address = str(environ.get("REMOTE_ADDR") or "unknown")
+    if "HTTP_X_FORWARDED_FOR" not in environ:
+        return address
     networks = _networks(trusted_proxies)
-    forwarded = str(environ.get("HTTP_X_FORWARDED_FOR") or "").split(",")
+    forwarded = str(environ["HTTP_X_FORWARDED_FOR"]).split(",")
     while forwarded and _within(address, networks):
         candidate = forwarded.pop().strip()
         if not _is_address(candidate):

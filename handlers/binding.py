@@ -1,8 +1,8 @@
 """Endpoint row -> Bottle route: authenticate, parse, call, answer. The only user of Bottle's request and response."""
 
 import logging
+import secrets
 import time
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -140,6 +140,11 @@ class JsonBottle(bottle.Bottle):  # type: ignore[misc]  # bottle has no types
 def _note_request(environ: Mapping[str, Any], duration_s: float) -> None:
     """Log a request that was answered, and count it."""
     status = bottle.response.status_code
+    counting = meter()
+    if counting is not None:
+        counting.answered(environ.get(ENDPOINT) or "other", status, duration_s)
+    if not log.isEnabledFor(logging.INFO):
+        return
     fields = {
         "method": quote(environ["REQUEST_METHOD"]),
         "path": quote(environ["PATH_INFO"]),
@@ -154,9 +159,6 @@ def _note_request(environ: Mapping[str, Any], duration_s: float) -> None:
         fields,
         extra=fields,
     )
-    counting = meter()
-    if counting is not None:
-        counting.answered(environ.get(ENDPOINT) or "other", status, duration_s)
 
 
 def _responder(witness: Witness, endpoint: Endpoint) -> Callable[..., Any]:
@@ -186,7 +188,7 @@ def _responder(witness: Witness, endpoint: Endpoint) -> Callable[..., Any]:
 
 
 def _new_request_id() -> str:
-    return uuid.uuid4().hex
+    return secrets.token_hex(16)
 
 
 def _answer(
@@ -249,6 +251,8 @@ def path_arguments(endpoint: Endpoint, path_args: Mapping[str, str]) -> dict[str
     for name, value in path_args.items():
         if name.endswith("_id") and not is_uuid(value):
             raise NotFound(f"no {name.removesuffix('_id').replace('_', ' ')} '{value[:100]}'")
+    if all(name.endswith("_id") for name in path_args):
+        return dict(path_args)
     others = {name: decode_part(path_args[name], kind, name) for name, kind in endpoint.path_types.items()}
     return {**path_args, **others}
 

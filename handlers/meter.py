@@ -29,11 +29,16 @@ class Meter:
             "zfs_sync_store_lock_wait_seconds", "Waits of writers for locks", registry=own, buckets=BUCKETS
         )
         self._timeouts = Counter("zfs_sync_store_lock_timeouts", "Locks not had in time", registry=own)
+        self._of = lru_cache(maxsize=1024)(self._counts_of)
+
+    def _counts_of(self, endpoint: str, status: int) -> tuple[Any, Any]:
+        return self._requests.labels(endpoint, str(status)), self._duration.labels(endpoint)
 
     def answered(self, endpoint: str, status: int, duration_s: float) -> None:
         """Count a request."""
-        self._requests.labels(endpoint, str(status)).inc()
-        self._duration.labels(endpoint).observe(duration_s)
+        requests, duration = self._of(endpoint, status)
+        requests.inc()
+        duration.observe(duration_s)
 
     def waited(self, wait_s: float, free: bool) -> None:
         """Count a wait for locks, and whether they were had in time."""

@@ -15,8 +15,12 @@ from store import REGISTRY, Store
 
 def sign_plan(store: Store, body: bytes, expires: str, now: datetime) -> str:
     """X-Plan-Signature: Ed25519 over the body followed by the value of X-Plan-Expires, in base64."""
-    signing = ids_of_keys(store, now)[0]
-    return base64.b64encode(_key(store.secret, signing).sign(body + expires.encode("ascii"))).decode("ascii")
+    return _signature(store.secret, ids_of_keys(store, now)[0], body, expires)
+
+
+@lru_cache(maxsize=32)  # agents ask again and again for what has not changed
+def _signature(secret: bytes, id: str, body: bytes, expires: str) -> str:
+    return base64.b64encode(_key(secret, id).sign(body + expires.encode("ascii"))).decode("ascii")
 
 
 def public_keys_pem(store: Store, now: datetime) -> bytes:

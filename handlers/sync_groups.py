@@ -1,9 +1,10 @@
 """Sync groups: those of zfs_sync.yaml, which only the file changes, and those made over the API."""
 
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -12,12 +13,14 @@ from handlers import answers as a
 from handlers.bodies import GroupBody, GroupChanges, MemberBody, MembershipBody, Page
 from handlers.errors import Conflicting, Invalid
 from handlers.events import record
+from handlers.memory import Memory
 from handlers.pages import paginated
 from handlers.request import Answer, Request, Witness
 from handlers.values import legal_root
 from handlers.wire import require_match
 from store import REGISTRY, AlreadyExists, NotFound, group_records
 from store.documents import Group, System
+from store.shards import Registry
 
 NAMESPACE = uuid.UUID("6f1c6d0e-5f0b-5d3a-9c55-0d4f6a3c9b10")  # for ids that follow from a name
 OPTION_FIELDS = GroupOptions.__struct_fields__
@@ -63,10 +66,29 @@ def all_groups(request: Request) -> list[SyncGroup]:
 
 def groups_of(witness: Witness) -> list[SyncGroup]:
     """Every sync group of the file and of the store, by name. One of the file hides a stored one of its name."""
-    registry = witness.store.read(REGISTRY)
+    registry, settings = witness.store.read(REGISTRY), witness.groups_file.current()
+    place = _memory.place(witness.store, "groups")
+    known = place.kept
+    if known is None or known.generation != registry.generation or known.settings is not settings:
+        known = place.kept = _Known(registry.generation, settings, _joined(registry, settings))
+    return list(known.groups)
+
+
+class _Known(NamedTuple):
+    """The groups, and what they were made of."""
+
+    generation: str
+    settings: tuple[GroupSettings, ...]
+    groups: list[SyncGroup]
+
+
+_memory: Memory[_Known] = Memory(1)
+
+
+def _joined(registry: Registry, in_file: Iterable[GroupSettings]) -> list[SyncGroup]:
     systems = {system.hostname.lower(): system for system in registry.systems.all()}
     by_id = {system.id: system for system in systems.values()}
-    groups = {settings.name: _from_file(settings, systems) for settings in witness.groups_file.current()}
+    groups = {settings.name: _from_file(settings, systems) for settings in in_file}
     for stored in registry.groups.all():
         groups.setdefault(stored.name, _from_store(stored, by_id))
     return [groups[name] for name in sorted(groups)]

@@ -77,8 +77,11 @@ class FileEngine:
             for name, data in contents.items():
                 path = self.place(name)
                 with refusals(path):
-                    self._make_folders(name)
-                    waiting[name], stamps[name] = _write_beside(path, data)
+                    try:
+                        waiting[name], stamps[name] = _write_beside(path, data)
+                    except FileNotFoundError:
+                        self._make_folders(name)
+                        waiting[name], stamps[name] = _write_beside(path, data)
             for name in contents:
                 path = self.place(name)
                 with refusals(path):
@@ -172,7 +175,7 @@ class FileEngine:
             parent = folder
 
     def _sync_folders(self, names: Iterable[str]) -> None:
-        for folder in {Path(self.place(name)).parent for name in names}:
+        for folder in {os.path.dirname(self.place(name)) for name in names}:
             with refusals(folder):
                 _sync_folder(folder)
 
@@ -203,7 +206,7 @@ def _write_beside(path: str, data: bytes) -> tuple[str, object]:
         raise
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path | str) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -66,7 +66,7 @@ _NAME = re.compile(
 class View:
     """A shard's tables at one moment. A subclass names them, with the type of their documents."""
 
-    in_bytes: ClassVar[bool] = False  # documents stay undecoded until they are asked for
+    in_bytes: ClassVar[bool] = False  # documents stay undecoded until they are asked for: many, or written very often
     unique: ClassVar[dict[str, str]] = {}  # table: the field that no two of its documents share
     kinds: ClassVar[dict[str, Any]] = {}  # table: the type of its documents
 
@@ -144,6 +144,7 @@ class Heartbeats(View):
     """One system's sign of life."""
 
     heartbeats: Table[Heartbeat]
+    in_bytes = True
 
 
 class Inventory(View):

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Lock, local
@@ -71,13 +71,32 @@ class Store:
         """The folder or the database, in words, without a password."""
         return self._engine.where
 
-    def reading(self) -> AbstractContextManager[None]:
-        """A block for several reads, each of which may be answered as of its beginning: a database then is asked only
-        once what has changed. A transaction within it sees what was written before it, like any other."""
-        return self._engine.reading()
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """A block for several reads, each of which may be answered as of its beginning: whether something has changed
+        is then asked only once. A transaction within it sees what was written before it, like any other."""
+        here = self._thread.__dict__
+        if "seen" in here:
+            yield
+            return
+        here["seen"] = {}
+        try:
+            with self._engine.reading():
+                yield
+        finally:
+            del here["seen"]
 
     def read(self, shard: Shard[V]) -> V:
         """A shard as it stands, without waiting for anyone. One that was never written has empty tables."""
+        here = self._thread.__dict__
+        seen: dict[str, View] | None = None if here.get("held") else here.get("seen")
+        if seen is None:
+            return self._read(shard)
+        if shard.name not in seen:
+            seen[shard.name] = self._read(shard)
+        return cast(V, seen[shard.name])
+
+    def _read(self, shard: Shard[V]) -> V:
         cached = self._cache.get(shard.name)
         held = self._engine.read(shard.name, cached.stamp if cached else None)
         if held is None:
@@ -256,6 +275,7 @@ class Store:
                 yield
             finally:
                 del held[-len(ordered) :]
+                self._thread.__dict__.get("seen", {}).clear()
 
     def _wait_for(self, stack: ExitStack, locks: Sequence[str], timeout_s: float) -> None:
         """Take locks that `stack` gives back, and tell how long that took."""

@@ -1,7 +1,8 @@
 """Tables of typed documents, over what a file holds: a TinyDB database, or documents left in bytes until asked for.
 
 Most files are small, and TinyDB keeps their tables. An inventory is not: of its megabytes a reader wants a
-summary or one dataset, so its documents stay in bytes, and only what is asked for is decoded.
+summary or one dataset, so its documents stay in bytes, and only what is asked for is decoded. A heartbeat is written
+so often that what TinyDB does in memory would cost more than the rest. A stock TinyDB opens the files of all.
 """
 
 from collections.abc import Callable, Iterator

@@ -86,20 +86,6 @@ def test_a_write_takes_three_questions(store: Store, asked: list[str]) -> None:
     assert len(asked) == 3  # the lock, the content, the commit
 
 
-def test_in_a_block_a_transaction_sees_the_present_and_the_block_what_it_wrote(store: Store, other: Store) -> None:
-    put_systems(store, "a")
-    with store.reading():
-        assert store.read(REGISTRY).systems.ids() == ["a"]
-        put_systems(other, "b")
-        assert store.read(REGISTRY).systems.ids() == ["a"]
-        with store.transaction(REGISTRY) as tx:
-            assert tx[REGISTRY].systems.ids() == ["a", "b"]
-            tx[REGISTRY].systems.put(system("c"))
-        assert store.read(REGISTRY).systems.ids() == ["a", "b", "c"]
-    put_systems(other, "d")
-    assert store.read(REGISTRY).systems.ids() == ["a", "b", "c", "d"]
-
-
 # --- what changed since --------------------------------------------------------------------------
 
 

@@ -191,6 +191,22 @@ def test_a_view_that_was_not_looked_into_yet_stays_as_it_was_too(store: Store, p
         assert [before[0].systems.ids(), before[1].datasets.ids()] == [expected, expected]
 
 
+def test_in_a_block_a_transaction_sees_the_present_and_the_block_what_it_wrote(store: Store, place: Place) -> None:
+    other = Store.open(place)
+    put_systems(store, "a")
+    with store.reading():
+        assert store.read(REGISTRY).systems.ids() == ["a"]
+        put_systems(other, "b")
+        assert store.read(REGISTRY).systems.ids() == ["a"]
+        with store.transaction(REGISTRY) as tx:
+            assert tx[REGISTRY].systems.ids() == ["a", "b"]
+            tx[REGISTRY].systems.put(system("c"))
+        assert store.read(REGISTRY).systems.ids() == ["a", "b", "c"]
+    put_systems(other, "d")
+    assert store.read(REGISTRY).systems.ids() == ["a", "b", "c", "d"]
+    other.close()
+
+
 def test_only_changed_shards_are_written(store: Store) -> None:
     put_systems(store, "a")
     generation = store.read(REGISTRY).generation
