@@ -42,6 +42,7 @@ from store.documents import (
     Lease,
     PlanStamp,
     Report,
+    SigningKey,
     Summary,
     Total,
 )
@@ -120,6 +121,7 @@ def put_one_of_each(store: Store) -> None:
         tx[REGISTRY].systems.put(system("nas", metadata={"ü": "…", "n": 2**63}))
         tx[REGISTRY].groups.put(Group(id="g", name="media", spec={"hub": "nas"}, created_at=NOON, updated_at=NOON))
         tx[REGISTRY].keys.put(Key(id="k", role="admin", hash="00", created_at=NOON))
+        tx[REGISTRY].signing_keys.put(SigningKey(id="s", made_at=NOON, signs_from=NOON))
         put_work(tx[LEASES])
         tx[heartbeat_of("nas")].heartbeats.put(heartbeat("nas"))
         tx[NAS].reports.put(
