@@ -166,6 +166,7 @@ def _gunicorn_options(settings: config.Config, descriptor: int) -> dict[str, Any
         "keepalive": 30,
         "loglevel": "warning",
         "control_socket_disable": True,
+        "forwarded_allow_ips": "",  # whose word about a request counts is for trusted_proxies to say
     }
     if Path("/dev/shm").is_dir():  # noqa: S108  # gunicorn's heartbeat file: a disk would make it block
         options["worker_tmp_dir"] = "/dev/shm"  # noqa: S108

@@ -146,11 +146,15 @@ def client_address(environ: Mapping[str, Any], trusted_proxies: tuple[str, ...])
 
 def client_scheme(environ: Mapping[str, Any], trusted_proxies: tuple[str, ...]) -> str:
     """https or http, as the caller's browser sees it: a trusted proxy says it in X-Forwarded-Proto."""
-    networks = _networks(trusted_proxies)
     forwarded = str(environ.get("HTTP_X_FORWARDED_PROTO") or "").rpartition(",")[2].strip().lower()
-    if forwarded in ("http", "https") and _within(str(environ.get("REMOTE_ADDR")), networks):
+    if forwarded in ("http", "https") and is_from_proxy(environ, trusted_proxies):
         return forwarded
     return str(environ.get("wsgi.url_scheme"))
+
+
+def is_from_proxy(environ: Mapping[str, Any], trusted_proxies: tuple[str, ...]) -> bool:
+    """Whether a request was handed on by a trusted proxy, whose word about it counts."""
+    return _within(str(environ.get("REMOTE_ADDR")), _networks(trusted_proxies))
 
 
 @lru_cache(maxsize=8)

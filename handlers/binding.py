@@ -19,6 +19,7 @@ from handlers.errors import Forbidden, Refused, error_body, refusal_of
 from handlers.events import record_refusal
 from handlers.limiting import count_attempt
 from handlers.meter import meter, watch_locks
+from handlers.prefix import PREFIX, prefix_of, prefixed_headers
 from handlers.request import JSON, Answer, Caller, Endpoint, Request, Witness
 from handlers.wire import (
     decode_headers,
@@ -48,7 +49,7 @@ BASE_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, 
 def build_app(witness: Witness, endpoints: Iterable[Endpoint], root_paths: Iterable[str] = ()) -> bottle.Bottle:
     """A WSGI app that answers each endpoint below the configured prefix, and `root_paths` at the root too."""
     watch_locks(witness.store)
-    app = JsonBottle(witness.config.cors_origins)
+    app = JsonBottle(witness.config.cors_origins, witness.config.trusted_proxies)
     at_root = frozenset(root_paths)
     methods: dict[str, set[str]] = {}
     for endpoint in endpoints:
@@ -101,10 +102,10 @@ def _only(methods: Iterable[str]) -> Callable[[], None]:
 class JsonBottle(bottle.Bottle):  # type: ignore[misc]  # bottle has no types
     """A Bottle whose own errors (404, 405, 500) have the same JSON shape as ours."""
 
-    def __init__(self, cors_origins: tuple[str, ...] = ()) -> None:
+    def __init__(self, cors_origins: tuple[str, ...], trusted_proxies: tuple[str, ...]) -> None:
         super().__init__()
         self.config["json.enable"] = False
-        self._cors_origins = cors_origins
+        self._cors_origins, self._trusted_proxies = cors_origins, trusted_proxies
 
     def wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         """Answer a request, and log a line about it: nothing of its query, headers or body."""
@@ -114,8 +115,10 @@ class JsonBottle(bottle.Bottle):  # type: ignore[misc]  # bottle has no types
             start_response("204 No Content", preflight_headers(cors))
             return []
 
+        environ[PREFIX] = prefix = prefix_of(environ, self._trusted_proxies)
+
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-            return start_response(status, [*headers, *cors], *exc_info)
+            return start_response(status, [*prefixed_headers(headers, prefix), *cors], *exc_info)
 
         body = super().wsgi(environ, start)
         _note_request(environ, time.perf_counter() - started)
@@ -235,7 +238,15 @@ def request_of(witness: Witness, environ: dict[str, Any], request_id: str) -> Re
     headers["content-type"] = str(environ.get("CONTENT_TYPE") or "")
     environ[ADDRESS] = address = client_address(environ, witness.config.trusted_proxies)
     now = datetime.now(UTC)
-    return Request(witness=witness, caller=Caller(), now=now, id=request_id, address=address, headers=headers)
+    return Request(
+        witness=witness,
+        caller=Caller(),
+        now=now,
+        id=request_id,
+        address=address,
+        headers=headers,
+        prefix=environ.get(PREFIX, ""),
+    )
 
 
 def authorize(request: Request, endpoint: Endpoint, path_args: Mapping[str, str]) -> None:

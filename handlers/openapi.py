@@ -62,7 +62,7 @@ Every request that has a body may send it with `Content-Encoding: gzip`. Errors 
 
 def show_openapi(request: Request) -> Answer[Json]:
     """Describe this API, as OpenAPI 3.1."""
-    return Answer(description_of(request.config.api_prefix))
+    return Answer(description_of(request.prefix + request.config.api_prefix))
 
 
 @lru_cache(maxsize=2)

@@ -53,6 +53,7 @@ class Request:
     headers: Mapping[str, str]  # names in lower case
     raw: bytes = b""  # the body, unzipped
     if_match: tuple[str, ...] = ()
+    prefix: str = ""  # of the witness's paths, as the caller knows them
 
     @property
     def store(self) -> Store:

@@ -16,22 +16,25 @@ NAME = "sync.example.org"
 
 
 class Nginx:
-    """A running nginx: `port` speaks TLS with the certificate in `certificate`, `plain_port` does not."""
+    """A running nginx: `port` speaks TLS with the certificate in `certificate`, `plain_port` does not.
 
-    def __init__(self, folder: Path, backends: list[int]) -> None:
+    The witness is at /, and with `below` at /zfs/, too.
+    """
+
+    def __init__(self, folder: Path, backends: list[int], *, below: bool = False) -> None:
         binary = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
         if not binary:
             pytest.skip("nginx is not installed")
         self.port, self.plain_port = _free_ports(2)
         self.certificate = folder / "cert.pem"
         _make_certificate(folder)
-        (folder / "nginx.conf").write_text(self._configuration(folder, backends))
+        (folder / "nginx.conf").write_text(self._configuration(folder, backends, below))
         self._argv = [binary, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
         subprocess.run([*self._argv, "-t"], check=True, capture_output=True, timeout=30)
         self._process = subprocess.Popen(self._argv)
         _wait_for(self.port)
 
-    def _configuration(self, folder: Path, backends: list[int]) -> str:
+    def _configuration(self, folder: Path, backends: list[int], below: bool) -> str:
         """What we offer, with this machine's ports and files in it, and nothing else changed."""
         text = OFFERED.read_text()
         servers = "\n".join(f"server 127.0.0.1:{port} max_fails=0;" for port in backends)
@@ -44,6 +47,11 @@ class Nginx:
         ):
             text, count = re.subn(pattern, replacement, text)
             assert count == 1, f"nginx.conf has no {pattern} to replace"
+        if below:
+            text, count = re.subn(r"(?m)^    # (?=location /zfs/|    proxy_pass|}$)", "    ", text)
+            assert count == 3
+            text, count = re.subn(r'X-Forwarded-Prefix "";', "X-Forwarded-Prefix /zfs;", text)
+            assert count == 1
         temporary = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy"))
         return (
             f"daemon off; pid {folder}/nginx.pid; user root; worker_processes 1; events {{}}\n"

@@ -17,10 +17,10 @@ from tests.witness import ADMIN, LISTINGS, TSV
 class Behind:
     """A witness, and calls to it by way of nginx."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: str = "", *, below: bool = False) -> None:
         (folder / "nginx").mkdir(parents=True)
-        self.lab = Lab(folder / "lab", "trusted_proxies: [127.0.0.1]\nmax_inventory_bytes: 2000000\n")
-        self.nginx = Nginx(folder / "nginx", [self.lab.port])
+        self.lab = Lab(folder / "lab", f"trusted_proxies: [127.0.0.1]\nmax_inventory_bytes: 2000000\n{settings}")
+        self.nginx = Nginx(folder / "nginx", [self.lab.port], below=below)
 
     def call(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any, Any]:
         """Status, headers and JSON of an answer over TLS."""

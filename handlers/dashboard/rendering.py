@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 import bottle
 
 from handlers.dashboard.standing import STATES, WORDS
+from handlers.prefix import prefixed_page
 from handlers.request import Request
 from handlers.words import size, span
 
@@ -77,7 +78,7 @@ def render_page(visit: Visit, page: Page) -> bytes:
         "words_of": WORDS,
     }
     text: str = _template(page.template).render(**values)
-    return text.encode()
+    return prefixed_page(text, request.prefix).encode()
 
 
 @lru_cache(maxsize=64)

@@ -78,7 +78,7 @@ def _visit(witness: Witness, environ: dict[str, Any], request_id: str) -> Visit:
         request=request,
         cookie=cookie,
         form_token=sessions.form_token(witness.store, cookie),
-        address=f"{scheme}://{request.headers.get('host', '')}",
+        address=f"{scheme}://{request.headers.get('host', '')}{request.prefix}",
         is_secure=scheme == "https",
         here=f"{path}?{query}" if query else path,
     )

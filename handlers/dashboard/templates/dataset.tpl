@@ -7,7 +7,11 @@
 <ul class="copies">
 % for copy in copies:
 <li class="card {{copy.state}}">
+% if copy.state == "expected":
+<div class="line"><strong>{{copy.hostname}}</strong> {{!ui.state(copy.state, copy.word)}}</div>
+% else:
 <div class="line"><strong><a href="/dashboard/systems/{{copy.system_id}}">{{copy.hostname}}</a></strong> {{!ui.state(copy.state, copy.word)}}</div>
+% end
 <code>{{copy.dataset}}</code>
 <p class="small">\\
 % if copy.newest:

@@ -48,12 +48,14 @@
 <caption id="matrix-caption">Datasets and where their copies stand, the worst first</caption>
 <thead><tr><th scope="col">Dataset</th>
 % for system in systems:
-<th scope="col"><a href="/dashboard/systems/{{system["system_id"]}}">{{system["hostname"]}}</a>\\
+<th scope="col">\\
+% if system["expected"]:
+{{system["hostname"]}} <span class="tag">expected</span>\\
+% else:
+<a href="/dashboard/systems/{{system["system_id"]}}">{{system["hostname"]}}</a>\\
+% end
 % if system["is_hub"]:
  <span class="tag">hub</span>\\
-% end
-% if system["expected"]:
- <span class="tag">expected</span>\\
 % end
 </th>
 % end
