@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from webtest import TestApp
 
-from handlers import sync
+from handlers import planning
 from handlers.dashboard.routes import PAGES, STATIC
 from handlers.dashboard.sessions import SESSION
 from handlers.keys import create_key, revoke_key
@@ -312,7 +312,7 @@ def test_the_overview_shows_the_alerts_in_force_the_critical_ones_first(browser:
 
 def test_the_pages_about_conflicts_do_not_plan_anew(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     planned = []
-    monkeypatch.setattr(sync, "plan_group", lambda *facts: planned.append(facts) or plan_group(*facts))
+    monkeypatch.setattr(planning, "plan_group", lambda *facts: planned.append(facts) or plan_group(*facts))
     browser.get("/dashboard")
     page = browser.get("/dashboard/conflicts")
     assert len(planned) == 1
