@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from handlers.beats import beat_of
 from handlers.events import record
 from handlers.gathering import members_of, policy_of, window_open, work_of
 from handlers.notify import alerts_message, digest_message, put_messages
@@ -15,7 +16,7 @@ from handlers.resolving import record_check
 from handlers.sync_groups import SyncGroup, all_groups
 from planner.alerts import Alert, Trouble, decide, troubles_of_group, troubles_of_system
 from planner.model import Guard, Member, Plan, Policy
-from store import ALERTS, Store, StoreError, heartbeat_of
+from store import ALERTS, Store, StoreError
 from store import documents as kept
 
 log = logging.getLogger("zfs_sync.alerts")
@@ -147,8 +148,8 @@ def _find(request: Request) -> Findings:
 
 
 def _clock_ahead_s(store: Store, system_id: str) -> int | None:
-    beats = store.read(heartbeat_of(system_id)).heartbeats
-    return beats.get(system_id).clock_ahead_s if system_id in beats else None
+    beat = beat_of(store, system_id)
+    return beat.clock_ahead_s if beat is not None else None
 
 
 def _carried_over(findings: Findings, known: Iterable[Alert]) -> Iterator[Trouble]:

@@ -5,6 +5,7 @@ from contextlib import suppress
 from datetime import datetime, time
 from typing import Any
 
+from handlers.beats import beat_of
 from handlers.planning import plan_for
 from handlers.replicas import replicas_of, snapshot_of
 from handlers.request import Request
@@ -26,7 +27,7 @@ from planner.model import (
     Step,
     Work,
 )
-from store import LEASES, REGISTRY, NotFound, Store, StoreError, group_records, heartbeat_of, inventory_of
+from store import LEASES, REGISTRY, NotFound, Store, StoreError, group_records, inventory_of
 from store import documents as kept
 
 
@@ -92,8 +93,7 @@ def members_of(store: Store, group: SyncGroup) -> list[Member]:
             continue
         system_id = membership.system_id
         system = systems.get(system_id)
-        beats = store.read(heartbeat_of(system_id)).heartbeats
-        beat = beats.get(system_id) if system_id in beats else None
+        beat = beat_of(store, system_id)
         inventory = store.read(inventory_of(system_id))
         report = inventory.reports.get("current") if "current" in inventory.reports else None
         replicas = replicas_of(store, system_id, inventory)

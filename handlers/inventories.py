@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from handlers import answers as a
+from handlers.beats import start_afresh
 from handlers.bodies import AcceptQuery, ColumnsQuery, InventoryBody
 from handlers.errors import UnsupportedMediaType
 from handlers.events import record
@@ -73,15 +74,9 @@ def _heal(request: Request, system: System, reported: ReportedInventory) -> None
         for name in sorted({*reported.datasets, *(id for id in lost - {LAST} if dataset_problem(id) is None)}):
             view.guards.put(GuardFlag(id=name, raised_at=request.now, lost=0, had=0))
 
-    store, day = request.store, f"{request.now:%Y-%m-%d}"
-    healed = [
-        store.start_afresh(inventory_of(system.id), guard),
-        store.start_afresh(heartbeat_of(system.id)),
-        store.start_afresh(history_of(system.id, day)),
-    ]
-    for problem in filter(None, healed):
-        log.warning("started afresh, and the old content kept beside it: %s", problem)
-        record(request, "store.healed", subject=system.hostname, system_id=system.id, problem=problem)
+    start_afresh(request, system, inventory_of(system.id), guard)
+    start_afresh(request, system, heartbeat_of(system.id))
+    start_afresh(request, system, history_of(system.id, f"{request.now:%Y-%m-%d}"))
 
 
 def _keep_report(request: Request, system: System, reported: ReportedInventory, body_digest: str) -> a.InventoryCounts:

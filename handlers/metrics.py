@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from handlers.alerts import alerts_in_force
+from handlers.beats import beat_of
 from handlers.gathering import members_of, policy_of, work_of
 from handlers.meter import add_counts
 from handlers.notify import waiting_messages
 from handlers.planning import plan_for
 from handlers.request import Answer, Request
 from handlers.sync_groups import SyncGroup, all_groups
-from handlers.systems import confirmed_at, last_seen
 from handlers.tick import last_tick
 from planner.alerts import Kind
 from planner.model import Cell, Plan, Work
-from store import LEASES, REGISTRY, StoreError, heartbeat_of, inventory_of
+from store import LEASES, REGISTRY, StoreError, inventory_of
 
 MAX_CELLS = 5000  # with series of their own, those with the largest lag; the others count in the sums only
 OF_CELL = ("group", "dataset", "system")
@@ -155,23 +155,20 @@ class _Stands:
         for system in store.read(REGISTRY).systems.all():
             label = (system.hostname,)
             try:
-                reports, beats = (
-                    store.read(inventory_of(system.id)).reports,
-                    store.read(heartbeat_of(system.id)).heartbeats,
-                )
-                seen_at, confirmed = last_seen(store, system.id), confirmed_at(store, system.id)
+                reports = store.read(inventory_of(system.id)).reports
+                beat = beat_of(store, system.id)
             except StoreError:
                 continue
             report = reports.get("current") if "current" in reports else None
-            held_at = max(filter(None, (confirmed, report.reported_at if report else None)), default=None)
+            moments = (beat.confirmed_at if beat else None, report.reported_at if report else None)
+            held_at = max(filter(None, moments), default=None)
             snapshots.add_metric(label, report.snapshot_count if report else 0)
-            if seen_at is not None:
-                seen.add_metric(label, seen_at.timestamp())
+            if beat is not None:
+                seen.add_metric(label, beat.last_seen_at.timestamp())
             if held_at is not None:
                 known.add_metric(label, held_at.timestamp())
-            skew = beats.get(system.id).clock_ahead_s if system.id in beats else None
-            if skew is not None:
-                ahead.add_metric(label, skew)
+            if beat is not None and beat.clock_ahead_s is not None:
+                ahead.add_metric(label, beat.clock_ahead_s)
         yield from (seen, known, ahead, snapshots)
 
     def _service(self) -> Iterator[Any]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import heapq
+import itertools
 import uuid
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -106,21 +107,25 @@ def full_name(dataset: str, pool: str | None) -> str:
     return dataset if pool is None or pool_of(dataset) == pool else f"{pool}/{dataset}"
 
 
-def _matching(request: Request, query: SnapshotQuery) -> Iterator[tuple[int, str, DatasetDoc, SnapshotRow]]:
+_Found = tuple[int, str, str, str, DatasetDoc, SnapshotRow]  # sorted, the newest come first; then by system and name
+
+
+def _matching(request: Request, query: SnapshotQuery) -> Iterator[_Found]:
     since = int(with_offset(query.since, "since").timestamp()) if query.since else None
     until = int(with_offset(query.until, "until").timestamp()) if query.until else None
+    takes_all = query.name is None and query.guid is None and since is None and until is None
     for system_id in _visible_systems(request, query.system_id):
         for document in _documents(request, system_id, query.dataset and full_name(query.dataset, query.pool)):
             if query.pool not in (None, pool_of(document.id)):
                 continue
             for row in document.snapshots:
-                if (
+                if takes_all or (
                     query.name in (None, row.name)
                     and query.guid in (None, row.guid)
                     and (since is None or (row.creation or 0) >= since)
                     and (until is None or (row.creation or 0) <= until)
                 ):
-                    yield row.creation or 0, system_id, document, row
+                    yield -(row.creation or 0), system_id, document.id, row.name, document, row
 
 
 def _documents(request: Request, system_id: str, dataset: str | None) -> Iterable[DatasetDoc]:
@@ -132,8 +137,11 @@ def _documents(request: Request, system_id: str, dataset: str | None) -> Iterabl
 
 def list_snapshots(request: Request, query: SnapshotQuery) -> Answer[list[a.Snapshot]]:
     """List snapshots, newest first."""
-    found = sorted(_matching(request, query), key=lambda each: (-each[0], each[1], each[2].id, each[3].name))
-    return paginated(request, "/snapshots", query, found, lambda each: present_snapshot(*each[1:]))
+    count = itertools.count()
+    matching = (each for each, _ in zip(_matching(request, query), count, strict=False))
+    part = heapq.nsmallest(query.offset + query.limit, matching)
+    padded: list[Any] = part + [None] * (next(count) - len(part))
+    return paginated(request, "/snapshots", query, padded, lambda each: present_snapshot(each[1], *each[4:]))
 
 
 def show_snapshot(request: Request, snapshot_id: str) -> a.Snapshot:

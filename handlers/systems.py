@@ -1,6 +1,7 @@
 """Systems: machines with an agent. Their registration, keys, heartbeats and health."""
 
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
@@ -10,6 +11,7 @@ import msgspec
 from handlers import answers as a
 from handlers import sync_groups
 from handlers.auth import make_key, require_still_known
+from handlers.beats import beat_of, put_beat
 from handlers.bodies import GraceQuery, HeartbeatBody, Page, SystemBody, SystemChanges
 from handlers.errors import Conflicting, Forbidden
 from handlers.events import record
@@ -17,7 +19,7 @@ from handlers.limiting import count_attempt
 from handlers.pages import paginated
 from handlers.request import Answer, Request
 from handlers.wire import require_match
-from store import LEASES, REGISTRY, AlreadyExists, Damaged, Store, heartbeat_of, inventory_of
+from store import LEASES, REGISTRY, AlreadyExists, Damaged, NotFound, Store, heartbeat_of, inventory_of
 from store.documents import Heartbeat, System
 
 
@@ -124,14 +126,9 @@ def report_heartbeat(request: Request, system_id: str, body: HeartbeatBody) -> A
         fits = digest is None or digest == _last_digest(store, system_id)
     except Damaged:
         fits = False  # the report that is then asked for heals it
-    with store.transaction(heartbeat_of(system_id)) as tx:
-        store.read(REGISTRY).systems.get(system_id)  # again: it may have been deleted meanwhile
-        beats = tx[heartbeat_of(system_id)].heartbeats
-        before = beats.get(system_id) if system_id in beats else Heartbeat(id=system_id, last_seen_at=request.now)
-        if digest is not None and fits:
-            said["confirmed_at"] = request.now
-        said["clock_ahead_s"] = clock_ahead_s(request)
-        beats.put(msgspec.structs.replace(before, last_seen_at=request.now, **said))
+    if digest is not None and fits:
+        said["confirmed_at"] = request.now
+    before = put_beat(request, system_id, clock_ahead_s=clock_ahead_s(request), **said)
     full_until = before.reported_at and before.reported_at + timedelta(seconds=request.config.full_report_s)
     current = fits and full_until is not None and request.now < full_until and not _was_changed(store, before)
     groups = [group for group in sync_groups.all_groups(request) if group.has(system_id)]
@@ -175,13 +172,8 @@ def note_seen(request: Request) -> None:
     seen_at = last_seen(request.store, system_id)
     if seen_at is not None and (request.now - seen_at).total_seconds() < request.config.heartbeat_timeout_s / 4:
         return
-    shard = heartbeat_of(system_id)
-    with request.store.transaction(shard) as tx:
-        if system_id not in request.store.read(REGISTRY).systems:
-            return  # it was deleted meanwhile
-        beats = tx[shard].heartbeats
-        before = beats.get(system_id) if system_id in beats else Heartbeat(id=system_id, last_seen_at=request.now)
-        beats.put(msgspec.structs.replace(before, last_seen_at=request.now))
+    with suppress(NotFound):  # it was deleted meanwhile
+        put_beat(request, system_id)
 
 
 def _last_digest(store: Store, system_id: str) -> str | None:
@@ -271,14 +263,14 @@ def present_system(request: Request, system: System) -> a.System:
 
 def last_seen(store: Store, system_id: str) -> datetime | None:
     """When the system last called; None: never."""
-    beats = store.read(heartbeat_of(system_id)).heartbeats
-    return beats.get(system_id).last_seen_at if system_id in beats else None
+    beat = beat_of(store, system_id)
+    return beat.last_seen_at if beat is not None else None
 
 
 def confirmed_at(store: Store, system_id: str) -> datetime | None:
     """When a digest last said that the system's inventory still holds; None: never."""
-    beats = store.read(heartbeat_of(system_id)).heartbeats
-    return beats.get(system_id).confirmed_at if system_id in beats else None
+    beat = beat_of(store, system_id)
+    return beat.confirmed_at if beat is not None else None
 
 
 def held_at(store: Store, system_id: str) -> datetime | None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from store import inventory_of
+from store import heartbeat_of, inventory_of
 from tests.store_samples import content, put_content
 from tests.test_inventories import listing, names
 from tests.witness import Agent, Client
@@ -48,6 +48,38 @@ def test_an_agent_whose_inventory_is_damaged_is_asked_for_a_report(nas: Agent) -
             put_content(nas.witness.store, inventory_of(nas.id).name, b"half")
         said = nas.call("POST", f"/systems/{nas.id}/heartbeat", {"inventory_digest": digest}).json
         assert said["inventory"] == expected
+
+
+@pytest.mark.parametrize("damage", [b"half", b""])
+def test_a_heartbeat_heals_its_own_file_and_nobody_waits_for_that(client: Client, damage: bytes) -> None:
+    nas, backup = client.register("nas"), client.register("backup")
+    for agent in (nas, backup):
+        agent.report(listing("tank: 1"))
+    group = client.call("POST", "/sync-groups", {"name": "all", "system_ids": [nas.id, backup.id]}).json["id"]
+    store = client.witness.store
+    put_content(store, heartbeat_of(nas.id).name, damage)
+    for path in ("/systems", f"/systems/{nas.id}", "/systems/health", f"/sync/{group}/status", f"/conflicts/{group}"):
+        client.get(path)
+    assert "zfs_sync_snapshots{" in client.call("GET", "/metrics").text
+    assert client.get(f"/systems/{nas.id}")["connectivity_status"] == "unknown"
+    assert nas.call("POST", f"/systems/{nas.id}/heartbeat").json["inventory"] == "stale"
+    assert client.get(f"/systems/{nas.id}")["connectivity_status"] == "online"
+    assert store.problems() == []
+    (healed,) = [event for event in client.get("/events") if event["what"] == "store.healed"]
+    assert healed["system_id"] == nas.id
+
+
+def test_a_call_of_a_busy_agent_heals_its_heartbeat_too(client: Client) -> None:
+    nas, backup = client.register("nas"), client.register("backup")
+    nas.report(listing("tank: 1"))
+    backup.report(listing("pool: 7"))
+    members = {nas.id: {"root": "tank"}, backup.id: {"root": "pool/tank"}}
+    body = {"name": "all", "hub_system_id": nas.id, "directional": True, "members": members}
+    group = client.call("POST", "/sync-groups", body).json["id"]
+    action = nas.get(f"/sync/{group}/instructions")["actions"][0]["action_id"]
+    put_content(client.witness.store, heartbeat_of(nas.id).name, b"half")
+    nas.call("POST", f"/sync/actions/{action}/start")
+    assert client.witness.store.problems() == []
 
 
 @pytest.mark.on_files

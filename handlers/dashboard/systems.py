@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from handlers import answers as a
+from handlers.beats import beat_of
 from handlers.bodies import Hostname, Offset, Platform, Port, SshHostname, SshUser, SystemBody
 from handlers.dashboard.matrix import pages
 from handlers.dashboard.rendering import Page, Visit
@@ -17,7 +18,7 @@ from handlers.errors import Refused, refusal_of
 from handlers.request import Answer, Request
 from handlers.sync_groups import visible_groups
 from handlers.systems import held_at, list_system_health, register_system, show_system, show_system_health
-from store import REGISTRY, AlreadyExists, heartbeat_of, inventory_of
+from store import REGISTRY, AlreadyExists, inventory_of
 
 AGENT = Path(__file__).parents[2] / "deploy" / "zfs-sync-agent"
 SHOWN = 50
@@ -73,8 +74,7 @@ def show_systems(visit: Visit) -> Page:
 
 
 def _beat(visit: Visit, system_id: str, name: str) -> Any:
-    beats = visit.request.store.read(heartbeat_of(system_id)).heartbeats
-    return getattr(beats.get(system_id), name) if system_id in beats else None
+    return getattr(beat_of(visit.request.store, system_id), name, None)
 
 
 def show_one_system(visit: Visit, system_id: str, query: SystemQuery) -> Page:
