@@ -235,7 +235,7 @@ def _check(source: Source) -> dict[str, Any]:
 
 def _check_groups(source: Source, value: object) -> tuple[GroupSettings, ...]:
     """The groups. Members are looked at one by one first: msgspec names no key below `systems`."""
-    groups: list[GroupSettings] = []
+    groups: dict[str, GroupSettings] = {}
     for index, entry in enumerate(_check_value(source, ("groups",), value, list[Any])):
         here = ("groups", index)
         members = entry.get("systems") if isinstance(entry, dict) else None
@@ -243,10 +243,10 @@ def _check_groups(source: Source, value: object) -> tuple[GroupSettings, ...]:
             if member is not None:
                 _check_value(source, (*here, "systems", str(hostname)), member, MemberSettings)
         group: GroupSettings = _check_value(source, here, entry, GroupSettings)
-        if any(other.name == group.name for other in groups):
+        if group.name in groups:
             source.refuse((*here, "name"), f"there is another group {group.name!r}")
-        groups.append(group)
-    return tuple(groups)
+        groups[group.name] = group
+    return tuple(groups.values())
 
 
 def _check_value(source: Source, place: Place, value: object, expected: Any) -> Any:

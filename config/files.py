@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from config.kinds import Place
 
 PREFIX = "ZFS_SYNC_"
+MOST_KEYS = 100_000  # in a YAML file, each counted as often as an alias stands for it
 
 
 class ConfigError(Exception):
@@ -54,7 +55,7 @@ def _parse_toml(file: Path, text: str) -> tuple[Any, dict[Place, int]]:
     """What a TOML file holds, and the lines of its tables and keys, which tomllib does not tell."""
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file}: {error}") from error
     lines: dict[Place, int] = {}
     table: Place = ()
@@ -91,12 +92,18 @@ def _parse_yaml(file: Path, text: str) -> tuple[Any, dict[Place, int]]:
         raise ConfigError(f"{file}{line}: {error.problem}{hint}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{file}: {str(error).splitlines()[0]}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{file}: nested too deeply") from error
+    except (ValueError, LookupError, AttributeError) as error:  # from a value that is none of its tag's: !!int x
+        raise ConfigError(f"{file}: a value cannot be read: {error}") from error
 
 
 def _mark(file: Path, node: Any, place: Place, lines: dict[Place, int]) -> None:
     """Note the line of everything below a node. Raises ConfigError for a key that stands there twice."""
     if len(place) > 20:
         raise ConfigError(f"{file}:{node.start_mark.line + 1}: nested too deeply")
+    if len(lines) > MOST_KEYS:
+        raise ConfigError(f"{file}: over {MOST_KEYS} keys, with what aliases stand for")
     if node.id == "sequence":
         for index, item in enumerate(node.value):
             lines[*place, index] = item.start_mark.line + 1

@@ -29,11 +29,11 @@ def read_body(environ: Mapping[str, Any], limit: int) -> bytes:
         if not environ.get("wsgi.input_terminated"):
             return b""
         return _bounded(stream.read(limit + 1), limit)
-    if not length_text.isdecimal():
+    if not (length_text.isascii() and length_text.isdecimal()):
         raise Malformed(f"Content-Length: '{length_text[:50]}' is not a number")
-    length = int(length_text)
-    if length > limit:
+    if len(length_text) > 15 or int(length_text) > limit:
         raise _too_large(limit)
+    length = int(length_text)
     try:
         body = stream.read(length)
     except TimeoutError:
