@@ -157,6 +157,17 @@ def test_raw_streams_keep_their_iv_sets_and_plain_ones_do_not() -> None:
     offsite.receive("pool1/other", nas.send("tank", "one", embedded=True))  # encrypted blocks are never embedded
 
 
+def test_an_empty_raw_increment_counts_as_written_and_is_no_modification(nas: Pools) -> None:
+    nas.create("tank/secret", encryption="aes-256-gcm")
+    backup = Pools("backup")
+    backup.create("vault")
+    for snap, base in (("one", None), ("two", "one"), ("three", "two")):
+        nas.snapshot("tank/secret", snap)
+        backup.receive("vault/secret", nas.send("tank/secret", snap, base, raw=True))
+    assert backup.listing(("name", "written")).count("\t8192\n") == 2
+    assert backup.written("vault/secret") == 0
+
+
 def test_a_diverged_target_is_set_aside_and_cloned_from_its_common_past(nas: Pools, backup: Pools) -> None:
     backup.create("vault/docs/kid")
     backup.write("vault/docs", 7)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from tests.tokens import encode_resume_token
-from tests.zfs_values import LOG_FREED_BYTES, NEWBORN_BYTES, Block, Dataset, Refused, Snapshot, beyond, size
+from tests.zfs_values import LOG_FREED_BYTES, NEWBORN_BYTES, RAW_BYTES, Block, Dataset, Refused, Snapshot, beyond, size
 
 PLENTY = 10**12  # bytes that a pool without a capacity has room for
 TYPES = ("filesystem", "volume", "snapshot", "bookmark")
@@ -151,7 +151,7 @@ class Contents:
         }
         if kind == "snapshot":
             before = self._before(dataset, dataset.snapshots.index(snap))
-            written = size(beyond(snap.blocks, before)) + (LOG_FREED_BYTES if snap.log_freed else 0)
+            written = size(beyond(snap.blocks, before)) + LOG_FREED_BYTES * snap.log_freed + RAW_BYTES * snap.raw
             values |= {"used": "0", "written": str(written), "userrefs": str(len(snap.holds))}
         return values
 

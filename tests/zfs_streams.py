@@ -274,7 +274,7 @@ class Streams(Contents):
         target.partial, target.log_used, target.log_freed = None, False, False
         name = part.to_name.partition("@")[2]
         made = Snapshot(name, part.to_guid, self._step(), part.creation, target.blocks, ivsetguid, log_freed=log_freed)
-        target.snapshots.append(made)
+        target.snapshots.append(replace(made, raw=stream.raw and base is not None))
 
     def abort(self, name: str) -> None:
         """Drop the state of a stream that broke off (`zfs receive -A`)."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 Block = tuple[int, int]  # its id, its size in bytes
 NEW_DATASET_BYTES = 24576  # what an empty filesystem takes
 LOG_FREED_BYTES = 1024  # what freeing a snapshot's intent log writes into a dataset that is rolled back to it
+RAW_BYTES = 8192  # what a raw increment writes though it is empty: the list of blocks with its authentication code
 NEWBORN_BYTES = 14336  # what the begin of a first stream has written at least
 
 
@@ -27,6 +28,7 @@ class Snapshot:
     holds: tuple[str, ...] = ()
     log_used: bool = False  # it was taken while the dataset had an intent log
     log_freed: bool = False  # see Dataset
+    raw: bool = False  # received so, on top of another
 
 
 @dataclass(frozen=True)
