@@ -32,7 +32,7 @@ class Nginx:
         self._argv = [binary, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
         subprocess.run([*self._argv, "-t"], check=True, capture_output=True, timeout=30)
         self._process = subprocess.Popen(self._argv)
-        _wait_for(self.port)
+        wait_for(self.port)
 
     def _configuration(self, folder: Path, backends: list[int], below: bool) -> str:
         """What we offer, with this machine's ports and files in it, and nothing else changed."""
@@ -82,7 +82,8 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _wait_for(port: int) -> None:
+def wait_for(port: int) -> None:
+    """Until something listens there."""
     for _ in range(300):
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()

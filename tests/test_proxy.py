@@ -1,16 +1,21 @@
-"""The witness behind a real nginx, as deploy/proxy sets it up."""
+"""The witness behind a real nginx, and a real Caddy, as deploy/proxy sets them up."""
 
 import gzip
 import http.client
 import json
+import os
+import re
+import shutil
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.front import Nginx
-from tests.lab import Lab
+from tests.front import OFFERED, Nginx, wait_for
+from tests.lab import Lab, free_port
 from tests.witness import ADMIN, LISTINGS, TSV
 
 
@@ -96,3 +101,55 @@ def test_a_witness_that_is_gone_is_a_502_of_the_proxy_and_comes_back(behind: Beh
         if behind.call("GET", "/health")[0] == 200:
             return
     raise AssertionError("nginx does not find the witness again")
+
+
+@pytest.mark.parametrize("below", ["", "/zfs"])
+def test_caddy_hands_on_what_a_report_needs_and_no_claims(behind: Behind, tmp_path: Path, below: str) -> None:
+    lab = behind.lab
+    with caddy(tmp_path, lab.port, below) as address:
+
+        def call(method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any, Any]:
+            sent = {"X-API-Key": ADMIN, **{name.replace("_", "-"): value for name, value in headers.items()}}
+            connection = http.client.HTTPConnection(address, timeout=60)
+            connection.request(method, below + path, body, sent)
+            answer = connection.getresponse()
+            text = answer.read()
+            connection.close()
+            return answer.status, answer.headers, json.loads(text)
+
+        claims = {"X_Forwarded_For": "203.0.113.9", "X_Forwarded_Prefix": "/evil", "SCRIPT_NAME": "/evil"}
+        body = json.dumps({"hostname": f"by-caddy{below.replace('/', '-')}"}).encode()
+        status, headers, made = call(
+            "POST", "/api/v1/systems/register", body, Content_Type="application/json", **claims
+        )
+        assert (status, headers["Location"]) == (201, f"{below}/api/v1/systems/{made['id']}")
+        _, _, (registered, *_) = call("GET", "/api/v1/events?limit=1")
+        assert (registered["what"], registered["address"]) == ("system.registered", "127.0.0.1")
+        path = f"/api/v1/systems/{made['id']}/inventory"
+        packed = gzip.compress((LISTINGS / "nas.tsv").read_bytes())
+        assert call("PUT", path, packed, Content_Type=TSV, Content_Encoding="gzip")[0] == 200
+        assert call("PUT", path, b"x" * 2_000_001, Content_Type=TSV)[0] == 413
+
+
+@contextmanager
+def caddy(folder: Path, backend: int, below: str) -> Iterator[str]:
+    """Host and port of a Caddy with the configuration that we offer, at / or below a path, without TLS."""
+    if not shutil.which("caddy"):
+        pytest.skip("caddy is not installed")
+    text = OFFERED.with_name("Caddyfile").read_text()
+    if below:
+        text, count = re.subn(r"(?m)^\t# (?=handle_path|\t|}$)", "\t", text)
+        assert count == 5
+    port = free_port()
+    (folder / "Caddyfile").write_text(f"{{\n\tadmin off\n}}\n{text}")
+    named = {"WITNESS_HOST": f"http://127.0.0.1:{port}", "WITNESS_UPSTREAM": f"127.0.0.1:{backend}"}
+    environ = {**os.environ, **named, "HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
+    argv = ["caddy", "run", "--config", folder / "Caddyfile", "--adapter", "caddyfile"]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(argv, env=environ, stderr=log)
+    try:
+        wait_for(port)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(30)
