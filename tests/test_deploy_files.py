@@ -1,5 +1,6 @@
 """What deploy/ offers is what its own tools accept: Docker, compose, Kubernetes, SAM, systemd."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -56,6 +57,22 @@ def test_packages_with_hashes_are_those_that_are_tested(file: Path) -> None:
     hashes = [line for line in lines if line.startswith(" ")]
     assert all(re.fullmatch(r" +--hash=sha256:[0-9a-f]{64}( \\)?", line) for line in hashes)
     assert len(hashes) >= len(pinned)
+
+
+def test_no_package_has_a_known_vulnerability() -> None:
+    """What the image gets is all that anything gets. Whoever answers as PyPI is asked; the test needs nobody to."""
+    options = ("--require-hashes", "--disable-pip", "--progress-spinner=off", "--timeout=5", "--format=json")
+    argv = [TOOLS / "pip-audit", *options, "-r", DEPLOY / "docker" / "requirements.hashes.txt"]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
+        found = json.loads(done.stdout)["dependencies"]
+    except (subprocess.TimeoutExpired, ValueError):
+        pytest.skip("no package index is reachable from here")
+    assert {each["name"]: each["vulns"] for each in found if each.get("vulns")} == {}
+    unknown = sorted(each["name"] for each in found if "skip_reason" in each)
+    if unknown:
+        pytest.skip(f"the package index that is reachable from here knows nothing of {len(unknown)} packages")
+    assert len(found) > 10
 
 
 @pytest.mark.parametrize("file", COMPOSE, ids=lambda path: path.name)
