@@ -20,6 +20,7 @@ ENGINES = ("files", "postgresql")
 # Each test of these runs on both engines; of others, those that are marked on_both.
 ON_BOTH = (
     "actions",
+    "alerts",
     "auth",
     "conflicts",
     "events",
@@ -34,6 +35,7 @@ ON_BOTH = (
     "sync",
     "sync_groups",
     "systems",
+    "tick",
 )
 
 

@@ -46,14 +46,14 @@ HTTP_ERRORS = (RefusedCall, NotFound)
 class World:
     """One seed's world. It is also the link of its agents: what is asked here may get lost while `faulty`."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, store: Store | None = None) -> None:
         self.seed = seed
         self.dice = random.Random(f"world {seed}")
         self.now = float(START)
         self.count = 0  # makes names
         self.faulty = True
         settings = Config(log_level="ERROR")
-        self.witness = Witness(settings, Store(MemoryEngine(), secret="s" * 32), GroupsFile(settings))
+        self.witness = Witness(settings, store or Store(MemoryEngine(), secret="s" * 32), GroupsFile(settings))
         self.hosts: dict[str, Host] = {}
         self.watcher: Callable[[Action, Callable[[], None]], None] = lambda action, change: change()
         self.fetched: Callable[[], object] = lambda: None
@@ -94,7 +94,8 @@ class World:
     def ask(self, handler: Callable[..., Any], *arguments: Any, host: Host | None = None, **parts: Any) -> Any:
         """What a handler answers."""
         self.now += 0.01
-        return handler(self.request(host, **parts), *arguments)
+        with self.witness.store.reading():
+            return handler(self.request(host, **parts), *arguments)
 
     def call(self, host: Host, handler: Callable[..., Any], *arguments: Any, **parts: Any) -> Any:
         """The same from an agent: a call may get lost, or its answer, or it comes twice."""

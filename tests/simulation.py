@@ -1,6 +1,6 @@
 """The whole of ZFS Sync in one process and from one seed: hosts, faults, people, the real store, handlers and planner.
 
-    python -m tests.simulation --seeds 100000 --first 0
+    python -m tests.simulation --seeds 100000 --first 0 [--postgresql]
 
 Each seed is a world of 2 to 8 hosts in which agents run, crash, and lose and repeat messages, while people and their
 tools write, snapshot, prune, roll back, rename and destroy. What must hold at each step is in simulated_rules. Then the
@@ -19,12 +19,15 @@ import re
 import sys
 import time
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
 from functools import partial
 from unittest.mock import patch
 from uuid import UUID
 
 from planner.model import Plan
+from store import Store
+from tests.postgres_server import Server, server
 from tests.simulated_hosts import Host
 from tests.simulated_mishaps import administer, befall, grow, prune, prune_what_is_free
 from tests.simulated_rules import check_plan, check_settled, keep_data, keep_needed
@@ -38,12 +41,13 @@ REASONS = (
 )
 
 
-def simulate(seed: int) -> Counter[str]:
-    """One world; answers what happened in it. Raises AssertionError for what must not be."""
+def simulate(seed: int, store: Store | None = None) -> Counter[str]:
+    """One world, with an empty store or one in memory; answers what happened in it. Raises AssertionError for what must
+    not be."""
     ids = random.Random(f"ids {seed}")
     try:
         with patch("uuid.uuid4", lambda: UUID(int=ids.getrandbits(128), version=4)):
-            return _lived(World(seed))
+            return _lived(World(seed, store))
     except BaseException as error:
         error.add_note(f"python -m tests.simulation --first {seed} --seeds 1")
         raise
@@ -240,6 +244,16 @@ def unexplained(world: World, plan: Plan) -> list[str]:
     ]
 
 
+@contextmanager
+def _store_in(database: Server | None) -> Iterator[Store | None]:
+    """An empty store in a schema of its own; None without a database."""
+    if database is None:
+        yield None
+        return
+    with closing(Store.open(database.address(database.new_schema()), secret="s" * 32)) as store:
+        yield store
+
+
 def main() -> int:
     """Run seeds one after the other, and name those that fail."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation")
@@ -247,16 +261,19 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first one")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first that fails")
     parser.add_argument("-v", "--verbose", action="store_true", help="count what happened")
+    parser.add_argument("--postgresql", action="store_true", help="keep each world's store there, not in memory")
     options = parser.parse_args()
     started, failed, tally = time.monotonic(), 0, Counter[str]()
-    for seed in range(options.first, options.first + options.seeds):
-        try:
-            tally += simulate(seed)
-        except Exception as error:
-            failed += 1
-            print(f"seed {seed}: {type(error).__name__}: {str(error)[:1500]}", flush=True)
-            if not options.keep_going:
-                raise
+    with server() if options.postgresql else nullcontext() as database:
+        for seed in range(options.first, options.first + options.seeds):
+            try:
+                with _store_in(database) as store:
+                    tally += simulate(seed, store)
+            except Exception as error:
+                failed += 1
+                print(f"seed {seed}: {type(error).__name__}: {str(error)[:1500]}", flush=True)
+                if not options.keep_going:
+                    raise
     if options.verbose:
         print("\n".join(f"{count:7} {what}" for what, count in sorted(tally.items())))
     print(f"{options.seeds} seeds in {time.monotonic() - started:.0f} s, {failed} failed")

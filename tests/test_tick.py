@@ -17,10 +17,11 @@ from handlers.alerts import alerts_in_force
 from handlers.notify import GIVE_UP_AFTER, signature
 from handlers.request import Witness
 from handlers.tick import last_tick, seconds_until_due, tick
-from store import ALERTS, Store
+from store import ALERTS, Store, inventory_of
 from store.documents import Event, Tick
 from tests.boxes import COLUMNS, MEDIA, Boxes, empty_boxes, guid_of
 from tests.receiver import Receiver, receiving
+from tests.store_samples import content, put_content
 from zfs_sync import open_witness
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -172,13 +173,14 @@ def test_a_groups_file_that_cannot_be_read_is_told(boxes: Boxes, receiver: Recei
 def test_what_cannot_be_read_is_told_and_ends_no_alert(boxes: Boxes, receiver: Receiver) -> None:
     report(boxes, behind=2 * DAY)
     ticks(boxes, MINUTE)
-    file = boxes.client.witness.config.data_dir / "inventories" / f"{boxes.backup.id}.json"
-    whole = file.read_bytes()
-    file.write_bytes(whole[:-20])
+    store, name = boxes.client.witness.store, inventory_of(boxes.backup.id).name
+    whole = content(store, name)
+    assert whole is not None
+    put_content(store, name, whole[:-20])
     ticks(boxes, 2 * MINUTE)
     assert sorted(kind for kind, _ in in_force(boxes)) == ["late", "quiet", "store"]
-    assert str(file) in receiver.posted()[1].json["text"]
-    file.write_bytes(whole)
+    assert name in receiver.posted()[1].json["text"]
+    put_content(store, name, whole)
     ticks(boxes, 3 * MINUTE)
     assert receiver.told()[2:] == [("raised", "store"), ("over", "store")]
 
@@ -294,7 +296,7 @@ def test_nothing_that_is_kept_or_logged_shows_a_channels_address(
         "apprise could not deliver it",
         "apprise knows no such address (nonsense://...)",
     }
-    kept = (boxes.client.witness.config.data_dir / "alerts.json").read_text()
+    kept = (content(boxes.client.witness.store, ALERTS.name) or b"").decode()
     for text in (caplog.text, kept, repr(boxes.client.witness.config)):
         assert "secret" not in text.replace("secret_key", "").replace("webhook_secret", "")
         assert receiver.address not in text
