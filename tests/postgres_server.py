@@ -21,17 +21,19 @@ OPTIONS = ("listen_addresses=", "fsync=off", "full_page_writes=off", "max_connec
 
 
 class Server:
-    """A server, its superuser, and a schema for each test."""
+    """A server, its superuser, and a schema for each test. With a `primary`, the standby that follows it."""
 
-    def __init__(self, programs: Path) -> None:
+    def __init__(self, programs: Path, primary: "Server | None" = None) -> None:
         self._programs = programs
         self.folder = Path(tempfile.mkdtemp(prefix="zfs-sync-pg-", dir=MEMORY if MEMORY.is_dir() else None))
         self._names = (f"t{number}" for number in itertools.count())
         self._process: subprocess.Popen[bytes] | None = None
         if os.getuid() == 0:
             os.chown(self.folder, pwd.getpwnam(USER).pw_uid, -1)
+        followed = ["pg_basebackup", "-D", str(self.folder / "data"), "-R", "-X", "stream", "-c", "fast", "-U", USER]
         made = ["initdb", "-D", str(self.folder / "data"), "-A", "trust", "-U", USER, "-N", "--no-locale", "-E", "UTF8"]
-        subprocess.run(self._as_user(made), check=True, stdout=subprocess.DEVNULL)
+        command = [*followed, "-h", str(primary.folder)] if primary is not None else made
+        subprocess.run(self._as_user(command), check=True, stdout=subprocess.DEVNULL)
         self.start()
 
     def address(self, schema: str = "public", user: str = USER, **options: str) -> str:
@@ -81,6 +83,10 @@ class Server:
             self._process.wait()
             self._process = None
 
+    def promote(self) -> None:
+        """Let a standby take the place of its primary."""
+        subprocess.run(self._as_user(["pg_ctl", "promote", "-D", str(self.folder / "data"), "-s", "-w"]), check=True)
+
     def _as_user(self, command: list[str]) -> list[str]:
         program = [str(self._programs / command[0]), *command[1:]]
         if os.getuid() != 0:
@@ -91,18 +97,18 @@ class Server:
 def programs() -> Path | None:
     """The folder with initdb and postgres, which Debian does not put on PATH; the newest version's."""
     found = shutil.which("initdb")
-    folders = [Path(found).parent] if found else []
+    folders = [Path(found).resolve().parent] if found else []
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name), reverse=True)
     return next((folder for folder in folders if (folder / "postgres").exists()), None)
 
 
 @contextmanager
-def server() -> Iterator[Server]:
+def server(primary: Server | None = None) -> Iterator[Server]:
     """A server, for as long as the block takes. Skips the test where none can be had."""
     folder = programs()
     if folder is None:
         pytest.skip("PostgreSQL is not installed (Debian: apt install postgresql)")
-    started = Server(folder)
+    started = Server(folder, primary)
     try:
         yield started
     finally:
