@@ -7,6 +7,7 @@ import pytest
 
 from planner import plan_group
 from planner.model import Bookmark, Failure, Gone, Guard, Lease, Member, Neighbour, Plan, Replica, Step, Work
+from planner.prune import is_own
 from tests.pictures import DAY, NOW, draw, hub_policy, member_with, members_of, peers_policy, reasons
 
 PATIENT = 200 * DAY  # nobody is late
@@ -215,6 +216,7 @@ def released(picture: str, work: Work | None = None, **fields: Any) -> str:
         ("A: #1@zfs-sync-1 3 B: 1 2 X", {}, "nothing"),  # a conflict is resolved from it
         ("A: #1 2 3 B: 1 2 3", {}, "nothing"),  # another tool's
         ("A: #1@zfs-sync-2 2 3 B: 1 2 3", {}, "nothing"),  # a name that only looks like ours
+        ("A: #1@zfs-sync-1 #1@mine 2 3 B: 2 3", {}, "A release tank/data#zfs-sync-1"),
         ("A: 2 3 B: #1@zfs-sync-1 2 3", {}, "B release tank/data#zfs-sync-1"),  # it was the hub once
         ("A-: #1@zfs-sync-1 2 3 B: 2 3", {}, "nothing"),
         ("A/: #1@zfs-sync-1 2 3 B: 2 3", {}, "nothing"),
@@ -250,6 +252,23 @@ def test_a_release_waits_for_what_changes_the_dataset() -> None:
     made = mirrored("A: #1@zfs-sync-1 2 3 B: 2 3", work=Work(leases=(lease,)))
     assert made.steps == ()
     assert "stays while another step is changing tank/data" in reasons(made, "A")
+
+
+def test_a_release_that_failed_waits() -> None:
+    (step,) = mirrored("A: #1@zfs-sync-1 2 3 B: 2 3").steps
+    failed = Failure(step.action_id, 1, NOW, NOW + 60, "permission denied")
+    made = mirrored("A: #1@zfs-sync-1 2 3 B: 2 3", work=Work(failures=(failed,)))
+    assert (made.steps, "permission denied" in reasons(made, "A")) == ((), True)
+
+
+def test_no_bookmark_goes_while_a_mass_deletion_is_not_accepted() -> None:
+    """What B lost may come back by a rollback, and then goes on from it."""
+    assert released("A: #1@zfs-sync-1 2 3 B: 2 3", work=Work(guards=(Guard("B", "tank/data"),))) == "nothing"
+
+
+def test_a_bookmark_reported_without_its_guid_is_nobodys() -> None:
+    assert is_own(Bookmark("zfs-sync-7", "7"))
+    assert not is_own(Bookmark("zfs-sync-", ""))
 
 
 def test_a_transfer_under_way_keeps_the_bookmark_that_it_started_from() -> None:

@@ -351,6 +351,14 @@ def test_another_group_says_what_it_needs_and_for_whom() -> None:
     assert the(beside, "B", "s1").needed_by == ("C",)
 
 
+def test_what_arrived_in_another_group_since_the_last_report_counts() -> None:
+    other = Neighbour(replace(POLICY, group_id="other", name="offsite"), tuple(members("B: 1 2 3  C: 1")))
+    three = (Snapshot("s2", "2"), Snapshot("s3", "3"))
+    sync = step("sync", target="C", base=Snapshot("s1", "1"), end=three[-1], delivers=three)
+    work = Work(neighbours=(other,), credits=(Credit(sync, three, NOW + 1),))
+    assert the(judge(members("A: 1 2 3  B: 1 2 3"), work=work), "B", "s3").needed_by == ("A", "C")
+
+
 def test_what_another_group_has_only_one_copy_of_stays_until_there_is_another() -> None:
     def beside(picture: str, **fields: Any) -> str:
         other = replace(POLICY, group_id="other", name="offsite", **fields)
