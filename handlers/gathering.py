@@ -156,15 +156,17 @@ def work_of(request: Request, group: SyncGroup, whole: bool = False) -> Work:
 
 
 def _neighbours(request: Request, group: SyncGroup, whole: bool) -> Iterator[Neighbour]:
-    """The other groups with some of the same systems; unless `whole`, those alone that carry out a decision."""
+    """The other groups with some of the same systems; unless `whole`, those alone that carry out a decision, or that
+    may bring a member what this group would make as an empty parent."""
     ids = {member.system_id for member in group.members}
     for other in all_groups(request):
-        if other.id == group.id or ids.isdisjoint(member.system_id for member in other.members):
+        shared = ids.intersection(member.system_id for member in other.members)
+        if other.id == group.id or not shared:
             continue
         decisions: list[Decision] = []
         with suppress(StoreError):  # a group whose decisions can't be read carries out none
             decisions = [each for each in decisions_of(request.store, other.id) if each.strategy != "ignore"]
-        if decisions or whole:
+        if decisions or whole or len(shared) > 1:
             members = members_of(request.store, other)
             yield Neighbour(policy_of(request, other), tuple(members), tuple(decisions))
 

@@ -62,9 +62,10 @@ class Remedy:
     case: Case
     steps: list[Step] = field(default_factory=list)
     reason: str | None = None
+    is_void: bool = False  # what was decided on is there no more
 
-    def refuse(self, reason: str) -> "Remedy":
-        self.reason = reason
+    def refuse(self, reason: str, is_void: bool = False) -> "Remedy":
+        self.reason, self.is_void = reason, is_void
         return self
 
     def add(self, type: StepType, key: tuple[str | None, str | None], reason: str, **fields: Any) -> None:

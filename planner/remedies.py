@@ -48,23 +48,25 @@ def _what_is_left(
         return (), ()
     places = {system: place for place, system in enumerate(policy.order)}
     replica = winner.replicas.get(dataset_of(winner, decision.path))
-    steps: list[Step] = []
-    skips: list[Skip] = []
+    remedies: list[Remedy] = []
     for loser in sorted(decision.losers, key=lambda one: (places.get(one.system_id, len(places)), one.system_id)):
         target = by_id.get(loser.system_id)
         if target is None:
             continue
-        if replica is None:
-            name = dataset_of(winner, decision.path)
-            skips.append(Skip(decision.path, loser.dataset, target.system_id, _lost_by(winner, name, loser)))
-            continue
-        case = Case(policy, decision.path, loser, target, winner, history(replica), now)
-        reason = _waits(case, members, work)
-        found = Remedy(case).refuse(reason) if reason else discard(case) if decision.discard else keep(case)
-        steps += found.steps
-        if found.reason is not None:
-            skips.append(Skip(decision.path, loser.dataset, target.system_id, found.reason))
-    return tuple(steps), tuple(skips)
+        name = dataset_of(winner, decision.path)
+        case = Case(policy, decision.path, loser, target, winner, history(replica or Replica(name)), now)
+        reason = _lost_by(winner, name, loser) if replica is None else _waits(case, members, work)
+        remedies.append(Remedy(case).refuse(reason) if reason else discard(case) if decision.discard else keep(case))
+    void = next((remedy.reason for remedy in remedies if remedy.is_void), None)
+    for remedy in remedies if void is not None else ():
+        # with one loser judged wrongly, none goes back: what another has lost would come again from the first
+        remedy.reason = remedy.reason or (void if remedy.steps else None)
+        remedy.steps.clear()
+    return tuple(step for remedy in remedies for step in remedy.steps), tuple(
+        Skip(decision.path, remedy.case.loser.dataset, remedy.case.target.system_id, remedy.reason)
+        for remedy in remedies
+        if remedy.reason is not None
+    )
 
 
 def _lost_by(winner: Member, name: str, loser: Loser) -> str:
@@ -368,6 +370,10 @@ def discard(case: Case) -> Remedy:
     if isinstance(stands, Unrelated):
         return remedy.refuse(f"{here.dataset} shares no snapshot with {case.winner.hostname}'s: nothing to go back to")
     common = stands.common
+    unexpected = {s.guid for s in common.own if is_certain(s)} - set(case.loser.removable_guids)
+    if here.written is not None and (unexpected or here.written != case.loser.written):
+        where = f"{here.dataset} on {case.target.hostname}"
+        return remedy.refuse(f"{where} has changed since it was decided what to discard: decide again", is_void=True)
     problem = _discard_problem(case, here, common)
     if problem is not None:
         return remedy.refuse(problem)
@@ -395,9 +401,6 @@ def _discard_problem(case: Case, here: Replica, common: Common) -> str | None:
     for snapshot in common.own:
         if not is_certain(snapshot):
             return f"{here.dataset}@{snapshot.name} was reported without its guid, so it can't be told what would go"
-    unexpected = {snapshot.guid for snapshot in common.own} - set(case.loser.removable_guids)
-    if unexpected or here.written != case.loser.written:
-        return f"{where} has changed since it was decided what to discard: decide again"
     clones = {replica.origin for replica in case.target.replicas.values()}
     for snapshot in common.own:
         if snapshot.userrefs is None:

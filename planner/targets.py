@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from planner.admission import admitted, failure_of
 from planner.encryption import Form, form_for_replica
+from planner.globs import selects
 from planner.histories import (
     Ahead,
     Common,
@@ -22,7 +23,7 @@ from planner.leaders import Course, is_apart
 from planner.model import Lease, Replica, ResumeToken, Snapshot, Step
 from planner.names import name_problem
 from planner.other_names import told_to_rename
-from planner.paths import ancestors, path_of
+from planner.paths import ancestors, dataset_of, path_of
 from planner.resume import decode_resume_token
 from planner.sites import Scene, Site
 from planner.sources import Route, Wish, ranked, route
@@ -344,15 +345,38 @@ def _above(scene: Scene, outcome: Outcome, done: Done) -> _Above:
             after, missing = make.action_id, []
         elif above is not None and above.lack.later:
             return _Above(waits=f"{target.dataset(outcome.path)} waits for {name}, which can't be received yet")
+        elif (group := _brought_by(scene, target, name)) is not None:
+            return _Above(waits=f"{target.dataset(outcome.path)} waits for {name}, which the group {group} brings")
         else:
             missing.append((path or "", name))
     return _Above(tuple(missing), after)
 
 
+def _brought_by(scene: Scene, target: Site, name: str) -> str | None:
+    """The other group that receives a dataset on a target, so that it may not be made empty there."""
+    for each in scene.work.neighbours:
+        policy, members = each.policy, {member.system_id: member for member in each.members}
+        path = path_of(members[target.id], name) if target.id in members else None
+        if path is None or target.id == policy.hub or not policy.enabled:
+            continue
+        senders = [policy.hub] if policy.hub in members else [other for other in members if other != target.id]
+        held = (members[sender].replicas.get(dataset_of(members[sender], path)) for sender in senders if sender)
+        names = (snapshot.name for replica in held if replica is not None for snapshot in replica.snapshots)
+        if selects(policy.include, policy.exclude, path) and any(
+            selects(policy.snapshot_include, policy.snapshot_exclude, snapshot) for snapshot in names
+        ):
+            return policy.name
+    return None
+
+
 def _brought(scene: Scene, course: Course, outcome: Outcome, done: Done) -> Outcome:
     """The streams that bring what is lacking, with the parents it needs, and what has to be left out."""
     above = _above(scene, outcome, done)
-    problem = told_to_rename(scene, course, outcome.site) or _impossible(outcome) or above.waits
+    told = told_to_rename(scene, course, outcome.site)
+    if told is not None and above.waits is None:
+        made, refused = admitted(scene, parents(scene, outcome.site, course.leader, above.missing, above.after))
+        return replace(outcome, steps=made, reasons=(told, *(skip.reason for skip in refused)))
+    problem = told or _impossible(outcome) or above.waits
     if problem is not None:
         return replace(outcome, reasons=(problem,))
     blocked = obstacles(outcome, outcome.lack.newer)

@@ -122,6 +122,8 @@ def _not_possible() -> Iterator[Case]:
         "a parent that was made only to hold what lies below", [member_with("A", "", {"a": "5"}), made], hub_policy()
     )
     yield Case("a parent that has to come by its own stream", [a, b], hub_policy(min_age_s=int(NOW)))
+    above = Neighbour(replace(hub_policy(), group_id="h", name="other"), (member_with("A", "", {"a": "5"}), b))
+    yield Case("a parent that another group brings", [a, b], hub_policy(include=("a/b",)), Work(neighbours=(above,)))
     a, b = member_with("A", "", {"a": f"1@{long}", "a/b": "1 2"}), deeper
     yield Case("a parent that can't come", [a, b], hub_policy())
 

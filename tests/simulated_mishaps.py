@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from tests.simulated_hosts import Host, Unreachable
-from tests.simulated_world import DAY, HOUR, PATHS, World
+from tests.simulated_world import DAY, HOUR, PATHS, Group, World
 from tests.zfs_model import Pools, Refused
 
 Deed = Callable[[World, Host, Pools, str], None]  # the host, its pools, one of its datasets
@@ -166,36 +166,47 @@ def befall(world: World) -> None:
 
 
 def administer(world: World) -> None:
-    """The admin edits the group, decides a conflict or accepts a loss."""
+    """The admin edits a group, decides a conflict or accepts a loss."""
     dice = world.dice
+    group = dice.choice(world.groups)
     match dice.randrange(12):
         case 6 | 7 | 8:
             prune_what_is_free(world)
         case 0:
-            world.change_group(paused=_paused(world))
+            world.change_group(group, paused=_paused(world, group))
         case 1:
-            world.change_group(enabled=not world.options["enabled"])
-        case 2 if world.options["hub_system_id"]:
-            world.change_group(hub_system_id=dice.choice(list(world.hosts)))
-            world.note("another hub")
+            world.change_group(group, enabled=not group.options["enabled"])
+        case 2 if world.groups[0].options["hub_system_id"]:
+            _name_another_hub(world)
         case 3:
-            world.change_group(window=dice.choice((None, "22:00-06:00")))
+            world.change_group(group, window=dice.choice((None, "22:00-06:00")))
         case 4:
-            world.change_group(on_conflict=dice.choice(("manual", "use_newest", "ignore")))
+            world.change_group(group, on_conflict=dice.choice(("manual", "use_newest", "ignore")))
         case 5:
             world.accept()
         case _:
-            decide_one(world)
+            decide_one(world, group)
+
+
+def _name_another_hub(world: World) -> None:
+    """Of all groups that begin at the old one: two must not send to each other."""
+    old = world.groups[0].options["hub_system_id"]
+    groups = [group for group in world.groups if group.options["hub_system_id"] == old]
+    new = world.dice.choice([each for each in world.hosts if all(each in group.hosts for group in groups)])
+    for group in groups:
+        world.change_group(group, hub_system_id=new)
+    world.note("another hub")
 
 
 def prune_what_is_free(world: World) -> None:
     """Some hosts report, and in the same minute follow what the witness says may go."""
-    hosts = [host for host in world.hosts.values() if host.up and world.dice.random() < 0.7]
+    group = world.dice.choice(world.groups)
+    hosts = [host for host in group.hosts.values() if host.up and world.dice.random() < 0.7]
     for host in hosts:
         with suppress(Unreachable):
             world.report(host)
     hosts = [host for host in hosts if host.known]
-    free = world.prunable()
+    free = world.prunable(group)
 
     def follow() -> None:
         for host in hosts:
@@ -209,18 +220,18 @@ def prune_what_is_free(world: World) -> None:
         host.changes += 1
 
 
-def _paused(world: World) -> dict[str, list[str]]:
+def _paused(world: World, group: Group) -> dict[str, list[str]]:
     dice = world.dice
     return {
-        "systems": dice.choice(([], [], [dice.choice(list(world.hosts))])),
+        "systems": dice.choice(([], [], [dice.choice(list(group.hosts))])),
         "datasets": dice.choice(([], [], ["www"])),
     }
 
 
-def decide_one(world: World) -> None:
+def decide_one(world: World, group: Group) -> None:
     """Resolve some conflict in some way."""
     dice = world.dice
-    found = [conflict for conflict in world.plan().conflicts if conflict.type != "missing"]
+    found = [conflict for conflict in world.plan(group).conflicts if conflict.type != "missing"]
     if found:
         conflict = dice.choice(found)
         strategy = dice.choice(("manual", "manual", "use_newest", "use_largest", "use_majority", "ignore"))

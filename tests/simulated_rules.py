@@ -6,13 +6,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from planner import plan_group
-from planner.model import Conflict, Member, Plan, Policy, Skip, Step, Work
+from planner.model import Conflict, Lease, Member, Plan, Policy, Skip, Step, Work
 from tests.simulated_hosts import Action, Host
-from tests.simulated_world import World
+from tests.simulated_world import Group, World
 from tests.zfs_model import Refused
 from tests.zfs_values import Block, Dataset, Snapshot
 
@@ -43,8 +43,7 @@ def keep_data(world: World, action: Action, change: Callable[[], None]) -> None:
 
 def keep_needed(world: World, hosts: list[Host], change: Callable[[], None]) -> None:
     """Where hosts destroy what they are told is free, every pair keeps its base, and everything wanted a copy."""
-    policy = world.inputs()[0]
-    paths = sorted({path for _, path, _ in world.replicas() if chosen_path(policy, path)})
+    paths = sorted({path for _, path, _ in world.replicas() if any(group.chooses(path) for group in world.groups)})
     is_right = all(host.known for host in world.hosts.values())  # or else a copy may have gone since it was reported
     before = {path: (_pairs(world, path), _wanted(world, path)) for path in paths}
     change()
@@ -55,12 +54,17 @@ def keep_needed(world: World, hosts: list[Host], change: Callable[[], None]) -> 
 
 
 def _wanted(world: World, path: str) -> set[str]:
-    """What some host has of a dataset and the group wants: chosen, and not destroyed on the hub."""
-    policy, _, work, _ = world.inputs()
-    hub = world.hosts.get(policy.hub or "")
-    gone = {row.guid for row in work.gone if hub and row.system_id == policy.hub and row.dataset == hub.dataset(path)}
-    kept = (snap for held in _held_at(world, path) for snap in held.snapshots)
-    return {snap.guid for snap in kept if chosen_name(policy, snap.name) and snap.guid not in gone}
+    """What some host has of a dataset and a group of it wants: chosen, and not destroyed on the hub."""
+    wanted: set[str] = set()
+    for group in world.groups:
+        policy, _, work, _ = world.inputs(group)
+        hub = group.hosts.get(policy.hub or "")
+        places = {(policy.hub, hub.dataset(path))} if hub else set()
+        gone = {row.guid for row in work.gone if (row.system_id, row.dataset) in places}
+        kept = (s for h in group.hosts.values() if (held := holding(h, path)) for s in held.snapshots)
+        if group.chooses(path):
+            wanted |= {snap.guid for snap in kept if chosen_name(policy, snap.name) and snap.guid not in gone}
+    return wanted
 
 
 def _held_at(world: World, path: str) -> list[Dataset]:
@@ -70,13 +74,14 @@ def _held_at(world: World, path: str) -> list[Dataset]:
 def _allowed(world: World, target: Host, path: str | None, action: Action) -> None:
     """Whether anybody wanted such a step."""
     kind = action["action_type"]
+    group = next(group for group in world.groups if group.id == action["sync_group_id"])
     if kind == "delete":
-        assert world.mirrored, f"nobody asked for deletions: {action}"
+        assert group.mirrored, f"nobody asked for deletions: {action}"
     if kind == "rollback":
         assert path in world.discards, f"nobody let this go: {action}"
     above = {path, *(_above(path) if path else ())}
     if kind in ("rename", "promote", "rollback") and above.isdisjoint(world.resolved):
-        assert world.automatic, f"nobody decided this: {action}"
+        assert group.automatic, f"nobody decided this: {action}"
 
 
 def _above(path: str) -> Iterator[str]:
@@ -94,9 +99,13 @@ def _blocks(host: Host) -> set[Block]:
 
 
 def _pairs(world: World, path: str | None) -> set[tuple[str, str]]:
-    """Source and target of every increment that could go on now, of hosts that the witness knows well."""
-    held = {host.name: kept for host in world.hosts.values() if host.known and (kept := holding(host, path))}
-    return {(a, b) for a, one in held.items() for b, other in held.items() if a != b and follows(one, other)}
+    """Source and target, in some group, of every increment that could go on now, if the witness knows both well."""
+    pairs: set[tuple[str, str]] = set()
+    for group in world.groups if path is not None else ():
+        known = (host for host in group.hosts.values() if host.known and group.chooses(path))
+        held = {host.name: kept for host in known if (kept := holding(host, path))}
+        pairs |= {(a, b) for a, one in held.items() for b, other in held.items() if a != b and follows(one, other)}
+    return pairs
 
 
 def holding(host: Host, path: str | None) -> Dataset | None:
@@ -117,28 +126,43 @@ def follows(source: Dataset, target: Dataset) -> bool:
     return common is not None and common.blocks == target.blocks
 
 
+def keep_apart(world: World) -> None:
+    """Whenever a lease is given: nothing else is being done to the same dataset, in whichever group."""
+    leases = [lease for lease in world.inputs(world.groups[0])[2].leases if lease.expires_at > world.now]
+    for place, one in enumerate(leases):
+        for other in leases[:place]:
+            ours, theirs = _touched(one), _touched(other)
+            assert not any(a == b or _moves(one, b) or _moves(other, a) for a in ours for b in theirs), (one, other)
+
+
+def _touched(lease: Lease) -> set[tuple[str, str]]:
+    return {(lease.target, name) for name in (lease.target_dataset, lease.new_name) if name and "#" not in name}
+
+
+def _moves(lease: Lease, place: tuple[str, str]) -> bool:
+    return lease.type == "rename" and any(a == place[0] and below(name, place[1]) for a, name in _touched(lease))
+
+
 # --- whenever a plan is made ---------------------------------------------------------------------
 
 
-def check_plan(world: World, shuffled: bool = True) -> Plan:
+def check_plan(world: World, group: Group) -> Plan:
     """The plan as of now: the same in whatever order the facts come, and nothing left out silently."""
-    facts = world.inputs()
+    facts = world.inputs(group)
     plan = plan_group(*facts)
-    if shuffled:
-        other = plan_group(*_shuffled(world.dice, *facts))
-        assert plan == other, f"another order, another plan:\n{_first_difference(plan, other)}"
-    remembered = world.plan()
+    other, remembered = plan_group(*_shuffled(world.dice, *facts)), world.plan(group)
+    assert plan == other, f"another order, another plan:\n{_first_difference(plan, other)}"
     assert plan == remembered, f"another plan than what is remembered:\n{_first_difference(plan, remembered)}"
-    for path, member in _demands(*facts[:2]):
+    for path, member in _demands(group, *facts[:2]):
         assert _told(plan, path, member), f"nothing is said of {path} on {member.hostname}"
     for step in plan.steps:
-        assert _is_the_hubs(*facts[:3], plan, step), f"not the hub's, and nobody decided it: {step}"
+        assert _is_the_hubs(group, *facts[:3], plan, step), f"not the hub's, and nobody decided it: {step}"
     for conflict in plan.conflicts:
         world.note(f"conflict: {conflict.type}, {conflict.severity}, {conflict.status}")
     return plan
 
 
-def _is_the_hubs(policy: Policy, members: list[Member], work: Work, plan: Plan, step: Step) -> bool:
+def _is_the_hubs(group: Group, policy: Policy, members: list[Member], work: Work, plan: Plan, step: Step) -> bool:
     """Whether a step of a directional group brings what the hub has, or a person decided something else."""
     hub = next((member for member in members if member.system_id == policy.hub), None)
     decided = {decision.path for decision in (*work.decisions, *plan.decided)}
@@ -147,6 +171,8 @@ def _is_the_hubs(policy: Policy, members: list[Member], work: Work, plan: Plan, 
     name = f"{hub.root}/{step.path}".rstrip("/")
     held = {**hub.absent, **hub.replicas}.get(name)
     guids = {snap.guid for snap in held.snapshots} if held else set()
+    there = group.hosts[hub.system_id].pools.datasets.get(name)  # what has come since its report is the hub's, too
+    guids |= {snap.guid for snap in there.snapshots} if there else set()
     return step.target != hub.system_id and guids.issuperset(snap.guid for snap in step.delivers)
 
 
@@ -174,13 +200,13 @@ def _first_difference(one: Plan, other: Plan) -> str:
     return "one has more"
 
 
-def _demands(policy: Policy, members: list[Member]) -> Iterator[tuple[str, Member]]:
+def _demands(group: Group, policy: Policy, members: list[Member]) -> Iterator[tuple[str, Member]]:
     """Each dataset and member of which a plan must say something."""
     held: dict[str, dict[str, int]] = {}
     for member in members:
         for name, replica in {**member.absent, **member.replicas}.items():
             path = (name + "/")[len(member.root or "") + 1 : -1] if below(member.root or "", name) else None
-            if path is not None and chosen_path(policy, path) and ".aside-" not in name:
+            if path is not None and group.chooses(path) and ".aside-" not in name:
                 wanted = sum(chosen_name(policy, snap.name) for snap in replica.snapshots)
                 held.setdefault(path, {})[member.system_id] = wanted or -len(replica.snapshots)
     for path, holders in held.items():
@@ -192,17 +218,6 @@ def _demands(policy: Policy, members: list[Member]) -> Iterator[tuple[str, Membe
 
 def below(root: str, name: str) -> bool:
     return (name + "/").startswith(root + "/")
-
-
-def chosen_path(policy: Policy, path: str) -> bool:
-    """Whether the group chooses a path, by the globs that the simulation uses."""
-    rules = {
-        "**": True,
-        "*/**": path != "",
-        "data/**": path.split("/")[0] == "data",
-        "secret": path == "secret",
-    }
-    return any(rules[glob] for glob in policy.include)
 
 
 def chosen_name(policy: Policy, name: str) -> bool:
@@ -236,33 +251,38 @@ def _tells(skip: Skip, path: str, system: str) -> bool:
 # --- when the faults have stopped ----------------------------------------------------------------
 
 
-def check_settled(world: World, plan: Plan) -> None:
-    """Who is said to be in sync is; and who is not could not be, as far as the pools are concerned."""
+def check_contents(world: World) -> None:
+    """What has one guid is one thing, wherever it is."""
     seen: dict[str, object] = {}
     for host in world.hosts.values():
         for kept in host.pools.datasets.values():
             for snap in kept.snapshots:
                 assert seen.setdefault(snap.guid, snap.blocks) == snap.blocks, "equal guids, other contents"
-    policy = world.inputs()[0]
+
+
+def check_settled(world: World, group: Group, plan: Plan) -> None:
+    """Who is said to be in sync is; and who is not could not be, as far as the pools are concerned."""
+    policy = world.inputs(group)[0]
     leaders = {cell.path: world.hosts[cell.system_id] for cell in plan.cells if cell.is_source}
-    for path in sorted({path for _, path, name in world.replicas() if ".aside-" not in name}):
-        if not chosen_path(policy, path):
+    here = group.hosts.values()
+    for path in sorted({path for host, path, name in world.replicas() if host in here and ".aside-" not in name}):
+        if not group.chooses(path):
             continue
         leader = leaders.get(path)
         if leader is None:
-            _check_no_leader(world, policy, path)
+            _check_no_leader(group, policy, path)
             continue
-        for host in world.hosts.values():
+        for host in here:
             if host is not leader:
-                _check_follower(world, policy, plan, path, leader, host)
+                _Follower(world, group, policy, plan, path, leader, host).check()
 
 
-def _check_no_leader(world: World, policy: Policy, path: str) -> None:
+def _check_no_leader(group: Group, policy: Policy, path: str) -> None:
     if policy.directional:
-        hub = world.hosts[policy.hub or ""]
+        hub = group.hosts[policy.hub or ""]
         assert hub.dataset(path) not in hub.pools.datasets, f"{path} is on the hub, and the plan knows no source"
         return
-    held = [kept for host in world.hosts.values() if (kept := host.pools.datasets.get(host.dataset(path)))]
+    held = [kept for host in group.hosts.values() if (kept := host.pools.datasets.get(host.dataset(path)))]
     held = [kept for kept in held if kept.snapshots]
     for one in held:
         if all(follows(one, other) for other in held if other is not one):
@@ -274,69 +294,87 @@ def wanted_now(policy: Policy, lead: Dataset, now: float) -> list[Snapshot]:
     return [s for s in lead.snapshots if chosen_name(policy, s.name) and s.creation <= now - policy.min_age_s]
 
 
-def _check_follower(world: World, policy: Policy, plan: Plan, path: str, leader: Host, host: Host) -> None:
-    lead = leader.pools.datasets[leader.dataset(path)]
-    wanted = wanted_now(policy, lead, world.now)
-    cell = next((c for c in plan.cells if c.path == path and c.system_id == host.system_id), None)
-    held = host.pools.datasets.get(host.dataset(path))
-    there = {snap.guid for snap in held.snapshots} if held else set()
-    if not wanted or wanted[-1].guid in there:
-        return
-    where = f"{host.dataset(path)} after {leader.dataset(path)}"
-    assert cell is not None, f"{where} is not in the matrix"
-    reached = _place(lead, newest_common(lead, held)) if held else -1
-    lacking = [snap for snap in wanted if snap.createtxg > reached]
-    assert not lacking or cell.status != "in_sync", f"{where} is said to be in sync"
-    reasons = [skip.reason for skip in plan.skips if skip.path == path and skip.target == host.system_id]
-    if held is None and not policy.directional and _is_contested(world, path, lead):
-        return
-    if held is None and any(words in reason for words in RENAMED for reason in reasons):
-        return
-    if any("what was decided" in reason for reason in reasons) and _waits_for_a_person(plan, path, host):
-        return
-    accepted = _accepted(world, policy, path, lacking, host)
-    assert accepted is None, f"{where}: {accepted} would be accepted, and the plan says {reasons}"
+@dataclass(frozen=True)
+class _Follower:
+    """A host that should have what another leads in."""
 
+    world: World
+    group: Group
+    policy: Policy
+    plan: Plan
+    path: str
+    leader: Host
+    host: Host
 
-def _waits_for_a_person(plan: Plan, path: str, host: Host) -> bool:
-    """Whether a dataset has gone along with one above it, for which a person must clear the way."""
-    name = host.dataset(path)
-    moved = (re.sub(r"\.aside-[0-9a-f]{8}", "", each) for each in host.pools.datasets if each != name)
-    told = (skip.reason for skip in plan.skips if skip.target == host.system_id and skip.path in _above(path))
-    return name in moved and any("rename or destroy it" in reason for reason in told)
+    def check(self) -> None:
+        """It has what is wanted, or no pool would accept it, or a person says first whether it should."""
+        lead = self.leader.pools.datasets[self.leader.dataset(self.path)]
+        wanted = wanted_now(self.policy, lead, self.world.now)
+        held = self.host.pools.datasets.get(self.host.dataset(self.path))
+        there = {snap.guid for snap in held.snapshots} if held else set()
+        if not wanted or wanted[-1].guid in there:
+            return
+        where = f"{self.host.dataset(self.path)} after {lead.name}"
+        cells = [c for c in self.plan.cells if c.path == self.path and c.system_id == self.host.system_id]
+        assert cells, f"{where} is not in the matrix"
+        reached = _place(lead, newest_common(lead, held)) if held else -1
+        lacking = [snap for snap in wanted if snap.createtxg > reached]
+        assert not lacking or cells[0].status != "in_sync", f"{where} is said to be in sync"
+        if self.is_left_to_a_person(lead, held):
+            return
+        accepted = self.accepted(lacking, held)
+        assert accepted is None, f"{where}: {accepted} would be accepted, and the plan says {self.reasons}"
 
+    @property
+    def reasons(self) -> list[str]:
+        """What the plan says of it."""
+        told = (skip for skip in self.plan.skips if skip.target == self.host.system_id)
+        return [skip.reason for skip in told if skip.path == self.path]
 
-def _is_contested(world: World, path: str, lead: Dataset) -> bool:
-    """Whether a member goes another way than the leading one, so that a person says what new members get."""
-    held = [host.pools.datasets.get(host.dataset(path)) for host in world.hosts.values()]
-    return any(kept and kept is not lead and kept.snapshots and not follows(lead, kept) for kept in held)
+    def is_left_to_a_person(self, lead: Dataset, held: Dataset | None) -> bool:
+        """Whether it is new there and contested or there under another name, or went along with what is set aside."""
+        if held is None and not self.policy.directional and self.is_contested(lead):
+            return True
+        if held is None and any(words in reason for words in RENAMED for reason in self.reasons):
+            return True
+        return any("decided about" in reason for reason in self.reasons) and self.has_gone_along()
+
+    def is_contested(self, lead: Dataset) -> bool:
+        """Whether a member goes another way than the leading one, so that a person says what new members get."""
+        held = [host.pools.datasets.get(host.dataset(self.path)) for host in self.group.hosts.values()]
+        return any(kept and kept is not lead and kept.snapshots and not follows(lead, kept) for kept in held)
+
+    def has_gone_along(self) -> bool:
+        """Whether it moved with a dataset above it, for which a person must clear the way."""
+        name = self.host.dataset(self.path)
+        moved = (re.sub(r"\.aside-[0-9a-f]{8}", "", each) for each in self.host.pools.datasets if each != name)
+        skips = [skip for group in self.world.groups for skip in self.world.plan(group).skips]
+        told = (s.reason for s in skips if s.target == self.host.system_id and s.path in _above(self.path))
+        return name in moved and any("rename or destroy it" in reason for reason in told)
+
+    def accepted(self, lacking: list[Snapshot], held: Dataset | None) -> str | None:
+        """A stream that some member could send and this one would receive, in a form that the group allows."""
+        ends = {snap.guid for snap in lacking}
+        for source in self.group.hosts.values():
+            sent = source.pools.datasets.get(source.dataset(self.path))
+            if sent is None or source is self.host:
+                continue
+            marks = [*("@" + snap.name for snap in sent.snapshots), *("#" + mark.name for mark in sent.bookmarks)]
+            bases = [None] if held is None else marks
+            for raw in _forms(self.policy, sent, held):
+                for end in sent.snapshots:
+                    for base in bases if end.guid in ends else ():
+                        with suppress(Refused):
+                            stream = source.pools.send(sent.name, end.name, base, raw=raw)
+                            copy.deepcopy(self.host.pools).receive(self.host.dataset(self.path), stream)
+                            return f"{sent.name}@{end.name} on {base} from {source.name}, raw={raw}"
+        return None
 
 
 def _place(lead: Dataset, common: Snapshot | None) -> int:
     """When the leading pool got what it shares with another."""
     marks = lead.snapshots + lead.bookmarks
     return next((mark.createtxg for mark in marks if common and mark.guid == common.guid), -1)
-
-
-def _accepted(world: World, policy: Policy, path: str, lacking: list[Snapshot], host: Host) -> str | None:
-    """A stream that some member could send and this one would receive, in a form that the group allows."""
-    name = host.dataset(path)
-    held = host.pools.datasets.get(name)
-    ends = {snap.guid for snap in lacking}
-    for source in world.hosts.values():
-        sent = source.pools.datasets.get(source.dataset(path))
-        if sent is None or source is host:
-            continue
-        marks = [*("@" + snap.name for snap in sent.snapshots), *("#" + mark.name for mark in sent.bookmarks)]
-        bases = [None] if held is None else marks
-        for raw in _forms(policy, sent, held):
-            for end in sent.snapshots:
-                for base in bases if end.guid in ends else ():
-                    with suppress(Refused):
-                        stream = source.pools.send(sent.name, end.name, base, raw=raw)
-                        copy.deepcopy(host.pools).receive(name, stream)
-                        return f"{sent.name}@{end.name} on {base} from {source.name}, raw={raw}"
-    return None
 
 
 def _forms(policy: Policy, sent: Dataset, held: Dataset | None) -> tuple[bool, ...]:

@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,6 +44,23 @@ PATHS = ("data", "data/kid", "www", "secret", "disk")
 HTTP_ERRORS = (RefusedCall, NotFound)
 
 
+@dataclass
+class Group:
+    """A sync group: its members, what it wants now, and what it has wanted at some time."""
+
+    name: str
+    hosts: dict[str, Host]
+    options: dict[str, Any]
+    id: str = ""
+    automatic: bool = False  # conflicts were decided without a person
+    mirrored: bool = False  # deletions were carried over
+
+    def chooses(self, path: str) -> bool:
+        """Whether the group has a dataset, by the globs that the simulation uses."""
+        chosen = {"**": True, "*/**": path != "", "data/**": path.split("/")[0] == "data", "secret": path == "secret"}
+        return any(chosen[glob] for glob in self.options["datasets"]["include"])
+
+
 class World:
     """One seed's world. It is also the link of its agents: what is asked here may get lost while `faulty`."""
 
@@ -57,18 +75,19 @@ class World:
         self.hosts: dict[str, Host] = {}
         self.watcher: Callable[[Action, Callable[[], None]], None] = lambda action, change: change()
         self.fetched: Callable[[], object] = lambda: None
+        self.leased: Callable[[], object] = lambda: None
         self.pruned: Callable[[list[Host], Callable[[], None]], None] = lambda hosts, change: change()
         self.tally: Counter[str] = Counter()  # what happened
         self.discards: set[str] = set()  # paths whose losers a person let go
         self.resolved: set[str] = set()  # paths whose conflict a person decided
         for number in range(self.dice.choice((2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 4, 4, 5, 8))):
             self._add_host(f"h{number}")
-        self.options = options_for(self.dice, list(self.hosts))
-        self.automatic = self.options["on_conflict"] != "manual"
-        self.mirrored = self.options["delete"] == "mirror"
-        body = {"name": "group", "members": {each.system_id: {"root": each.root} for each in self.hosts.values()}}
-        made = self.ask(sync_groups.create_sync_group, msgspec.convert({**body, **self.options}, GroupBody))
-        self.group_id = made.body["id"]
+        self.groups = groups_of(self.dice, self.hosts)
+        for group in self.groups:
+            members = {each.system_id: {"root": each.root} for each in group.hosts.values()}
+            body = msgspec.convert({"name": group.name, "members": members, **group.options}, GroupBody)
+            group.id = self.ask(sync_groups.create_sync_group, body).body["id"]
+            self.change_group(group)
 
     def _add_host(self, name: str) -> None:
         dice = self.dice
@@ -140,6 +159,7 @@ class World:
         except (Conflicting, Gone, Forbidden):  # forbidden: now another system should do it
             return None
         token: str = answer.body["lease_token"]
+        self.leased()
         return token
 
     def renew(self, host: Host, action: Action, token: str) -> bool:
@@ -181,20 +201,20 @@ class World:
 
     # --- what the planner sees -------------------------------------------------------------------
 
-    def inputs(self) -> tuple[Policy, list[Member], Work, float]:
-        """What the witness plans by now."""
+    def inputs(self, group: Group) -> tuple[Policy, list[Member], Work, float]:
+        """What the witness plans a group by now."""
         request = self.request()
-        group = sync_groups.get_group(request, self.group_id)
-        return policy_of(request, group), members_of(request.store, group), work_of(request, group), self.now
+        kept = sync_groups.get_group(request, group.id)
+        return policy_of(request, kept), members_of(request.store, kept), work_of(request, kept), self.now
 
-    def plan(self) -> Plan:
-        """The group's plan as of now."""
+    def plan(self, group: Group) -> Plan:
+        """A group's plan as of now."""
         request = self.request()
-        return plan_of(request, sync_groups.get_group(request, self.group_id))
+        return plan_of(request, sync_groups.get_group(request, group.id))
 
-    def prunable(self) -> dict[str, dict[str, list[str]]]:
+    def prunable(self, group: Group) -> dict[str, dict[str, list[str]]]:
         """The snapshots that may go, by system and dataset."""
-        answer = self.ask(sync.show_prunable, self.group_id)
+        answer = self.ask(sync.show_prunable, group.id)
         free: dict[str, dict[str, list[str]]] = {}
         for system in answer["systems"]:
             datasets = free.setdefault(system["system_id"], {})
@@ -204,13 +224,14 @@ class World:
 
     # --- what the admin does ---------------------------------------------------------------------
 
-    def change_group(self, **changes: Any) -> None:
-        """Edit the group."""
-        self.options |= changes
-        self.automatic |= self.options["on_conflict"] != "manual"
-        self.mirrored |= self.options["delete"] == "mirror"
-        raw = json.dumps(changes).encode()
-        self.ask(sync_groups.change_sync_group, self.group_id, msgspec.convert(changes, GroupChanges), raw=raw)
+    def change_group(self, group: Group, **changes: Any) -> None:
+        """Edit a group."""
+        group.options |= changes
+        group.automatic |= group.options["on_conflict"] != "manual"
+        group.mirrored |= group.options["delete"] == "mirror"
+        if changes:
+            raw = json.dumps(changes).encode()
+            self.ask(sync_groups.change_sync_group, group.id, msgspec.convert(changes, GroupChanges), raw=raw)
 
     def resolve(self, conflict_id: str, path: str, strategy: Any, winner: str | None, discard: bool) -> bool:
         """Decide a conflict; whether the witness took it."""
@@ -272,9 +293,28 @@ class World:
                     yield host, path, name
 
 
-def options_for(dice: random.Random, ids: list[str]) -> dict[str, Any]:
+def groups_of(dice: random.Random, hosts: dict[str, Host]) -> list[Group]:
+    """One group of all hosts; or two that share some: where one ends the other begins, or both begin at one host."""
+    ids = list(hosts)
+    options = options_for(dice, dice.choice((ids[0], ids[0], None)))
+    match dice.choice((None, None, None, "chain", "fan")):
+        case "chain" if len(ids) > 2:
+            near = ids[: dice.randrange(2, len(ids))]
+            first, far = dice.choice(near[1:]), ids[len(near) :]
+        case "fan" if options["hub_system_id"] is not None:
+            near, first = ids, ids[0]
+            far = dice.sample(ids[1:], dice.randrange(1, len(ids)))
+        case _:
+            return [Group("group", hosts, options)]
+    second = {**options_for(dice, first), "raw": options["raw"]}  # of one replica there is one form
+    return [
+        Group("group", {each: hosts[each] for each in near}, options),
+        Group("other", {each: hosts[each] for each in (first, *far)}, second),
+    ]
+
+
+def options_for(dice: random.Random, hub: str | None) -> dict[str, Any]:
     """What a group may want."""
-    hub = dice.choice((ids[0], ids[0], None))
     exclude = dice.choice(([], [], ["hourly-*"]))
     include = dice.choice((["*"], ["*"], ["auto-*"]))
     return {

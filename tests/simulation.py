@@ -30,8 +30,8 @@ from store import Store
 from tests.postgres_server import Server, server
 from tests.simulated_hosts import Host
 from tests.simulated_mishaps import administer, befall, grow, prune, prune_what_is_free
-from tests.simulated_rules import check_plan, check_settled, keep_data, keep_needed
-from tests.simulated_world import DAY, HOUR, World
+from tests.simulated_rules import check_contents, check_plan, check_settled, keep_apart, keep_data, keep_needed
+from tests.simulated_world import DAY, HOUR, Group, World
 from tests.zfs_model import Refused
 
 ROUNDS = 12
@@ -56,12 +56,12 @@ def simulate(seed: int, store: Store | None = None) -> Counter[str]:
 def _lived(world: World) -> Counter[str]:
     world.watcher = partial(keep_data, world)
     world.pruned = partial(keep_needed, world)
-    world.fetched = lambda: world.dice.random() < 0.2 and check_plan(world)
+    world.fetched = lambda: world.dice.random() < 0.2 and check_plan(world, world.dice.choice(world.groups))
+    world.leased = partial(keep_apart, world)
     begin(world)
     live(world)
     calm(world)
-    plan = settle(world)
-    check_settled(world, plan)
+    rest(world)
     tidy(world)
     world.close()
     return world.tally
@@ -117,11 +117,21 @@ def calm(world: World) -> None:
             host.shelf, host.pools.datasets = {}, host.shelf
         host.changes += 1
         host.pools.now = int(world.now)
-    world.change_group(enabled=True, window=None, paused={"systems": [], "datasets": []})
+    for group in world.groups:
+        world.change_group(group, enabled=True, window=None, paused={"systems": [], "datasets": []})
     world.set_time(world.now + 3 * DAY)
 
 
-def settle(world: World) -> Plan:
+def rest(world: World) -> list[Plan]:
+    """What is left when agents have nothing left to do: nobody lacks what a pool would accept."""
+    plans = settle(world)
+    check_contents(world)
+    for group, plan in zip(world.groups, plans, strict=True):
+        check_settled(world, group, plan)
+    return plans
+
+
+def settle(world: World) -> list[Plan]:
     """Agents run in turn until nothing is left to do."""
     for at in range(ROUNDS):
         for host in world.hosts.values():
@@ -129,17 +139,17 @@ def settle(world: World) -> Plan:
                 load_keys(host)
             if world.heartbeat(host) == "stale" or not host.known:
                 world.report(host)
-        plan = check_plan(world)
-        if not plan.steps:
-            return plan
-        executors = {step.executor for step in plan.steps}
+        plans = [check_plan(world, group) for group in world.groups]
+        executors = {step.executor for plan in plans for step in plan.steps}
+        if not executors:
+            return plans
         for host in world.hosts.values():
             if host.system_id in executors:
                 world.start_run(host).finish()
                 host.run = None
                 world.set_time(world.now + HOUR)
         world.set_time(world.now + 7 * HOUR)
-    raise AssertionError(f"it never comes to rest: {plan.steps[:2]}")
+    raise AssertionError(f"it never comes to rest: {[plan.steps[:2] for plan in plans]}")
 
 
 def load_keys(host: Host) -> None:
@@ -150,56 +160,60 @@ def load_keys(host: Host) -> None:
 
 def tidy(world: World) -> None:
     """A person accepts what is lost, takes snapshots on the leading members, and decides every conflict for them."""
-    world.change_group(on_conflict="manual")
+    for group in world.groups:
+        world.change_group(group, on_conflict="manual")
     for _ in range(DECISIONS):
         world.accept()
-        plan = decide_all(world)
-        check_settled(world, plan)
-        left = unexplained(world, plan)
+        for group in world.groups:  # what the first group brings, the second may pass on
+            decide_all(world, group)
+        left = [
+            line for group, plan in zip(world.groups, rest(world), strict=True) for line in unexplained(group, plan)
+        ]
         tools_prune(world)
-        check_settled(world, settle(world))
+        rest(world)
         if not left:
             return
     raise AssertionError("still not in sync:\n" + "\n".join(left))
 
 
-def decide_all(world: World) -> Plan:
-    """What a person does who follows each advice, and what comes of it."""
-    hub = world.options["hub_system_id"]
-    for cell in world.plan().cells:
+def decide_all(world: World, group: Group) -> None:
+    """What a person does who follows each advice."""
+    hub = group.options["hub_system_id"]
+    for cell in world.plan(group).cells:
         host = world.hosts[cell.system_id]
         if cell.is_source:
-            take_snapshot(world, host, cell.dataset)
+            take_snapshot(world, group, host, cell.dataset)
         elif "it will be made anew" in cell.why or "rename or destroy it" in cell.why:
             world.count += 1
             with suppress(Refused):
                 host.pools.rename(cell.dataset, f"{cell.dataset}.empty{world.count}")
                 host.changes += 1
-    rename_as_told(world)
-    for decision in world.inputs()[2].decisions:  # one that was taken before may wait for something new to send
+    rename_as_told(world, group)
+    for decision in world.inputs(group)[2].decisions:  # one taken before may wait for something new to send
         if decision.winner is not None:
             winner = world.hosts[decision.winner]
-            take_snapshot(world, winner, winner.dataset(decision.path))
+            take_snapshot(world, group, winner, winner.dataset(decision.path))
     world.set_time(world.now + 3 * HOUR)
     settle(world)
-    for conflict in world.plan().conflicts:
+    for conflict in world.plan(group).conflicts:
         if conflict.type != "missing" and conflict.status != "pending":
             sides = [side.system_id for side in conflict.sides]
             winner = world.hosts[hub if hub in sides else world.dice.choice(sides)]
-            take_snapshot(world, winner, winner.dataset(conflict.path))
+            take_snapshot(world, group, winner, winner.dataset(conflict.path))
             world.report(winner)
-            for current in world.plan().conflicts:  # that snapshot may have changed the evidence, and so the id
+            for current in world.plan(group).conflicts:  # that snapshot may have changed the evidence, and so the id
                 if current.path == conflict.path and current.type != "missing":
                     letting_go = current.type == "diverged" and world.dice.random() < 0.4
                     world.resolve(current.id, current.path, "manual", winner.system_id, discard=letting_go)
     world.set_time(world.now + 3 * HOUR)
-    return settle(world)
 
 
-def rename_as_told(world: World) -> None:
+def rename_as_told(world: World, group: Group) -> None:
     """What one member has under another name gets the name that the plan says, one after the other."""
     for _ in range(10):
-        told = (re.search(r"as with zfs rename (\S+) (\S+) on (\S+), and", skip.reason) for skip in world.plan().skips)
+        told = (
+            re.search(r"as with zfs rename (\S+) (\S+) on (\S+), and", skip.reason) for skip in world.plan(group).skips
+        )
         hosts = {host.name: host for host in world.hosts.values()}
         for advice in filter(None, told):
             host = hosts[advice[3]]
@@ -215,30 +229,37 @@ def rename_as_told(world: World) -> None:
 def tools_prune(world: World) -> None:
     """The oldest snapshots go where they were made, and elsewhere, and new ones come."""
     for host, _, name in list(world.replicas()):
-        leads = host.system_id == world.options["hub_system_id"]
+        leads = host.system_id == world.groups[0].options["hub_system_id"]
         if ".aside-" not in name and (leads or world.dice.random() < 0.2):
             with suppress(Refused, IndexError):
                 prune(world, host, host.pools, name)
             host.changes += 1
             if leads:
-                take_snapshot(world, host, name)
+                take_snapshot(world, world.groups[0], host, name)
     if world.dice.random() < 0.5:
         prune_what_is_free(world)
     world.set_time(world.now + 3 * HOUR)
 
 
-def take_snapshot(world: World, host: Host, name: str) -> None:
-    """One that the group chooses."""
+def take_snapshot(world: World, group: Group, host: Host, name: str) -> None:
+    """One that every group chooses; not where another group brings them."""
+    if any(host.system_id in other.hosts and follows_hub(other, host) for other in world.groups if other is not group):
+        return
     world.count += 1
     with suppress(Refused):
         host.pools.snapshot(name, f"auto-{world.count}")
         host.changes += 1
 
 
-def unexplained(world: World, plan: Plan) -> list[str]:
+def follows_hub(group: Group, host: Host) -> bool:
+    """Whether a host is a spoke of a group, although it may be the hub of another."""
+    return group.options["hub_system_id"] not in (None, host.system_id)
+
+
+def unexplained(group: Group, plan: Plan) -> list[str]:
     """What is not in sync, without one of the reasons that are left to people. Nothing takes the place of a pool."""
     return [
-        f"{cell.path} on {cell.dataset}: {cell.status} {cell.why}"
+        f"{group.name}: {cell.path} on {cell.dataset}: {cell.status} {cell.why}"
         for cell in plan.cells
         if cell.status != "in_sync" and "/" in cell.dataset and not any(words in cell.why for words in REASONS)
     ]

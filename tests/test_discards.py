@@ -12,6 +12,7 @@ from tests.conflict_world import (
     NOW,
     POLICY,
     Hosts,
+    a_host,
     decide,
     diverged,
     fits,
@@ -125,3 +126,19 @@ def test_a_dataset_that_is_gone_needs_no_rollback() -> None:
     decision = decide(pick(hosts, discard=True))
     hosts["B"].destroy("pool/root/data", recursive=True)
     assert resolution_steps(decision, POLICY, members_of(hosts), NO_WORK, NOW) == ((), ())
+
+
+def test_nobody_is_rolled_back_when_one_of_them_has_changed() -> None:
+    """What B lost would come again from C, and be rolled back again."""
+    hosts = diverged(own="X")
+    hosts["C"] = a_host("C")
+    hosts["C"].receive("pool/root/data", hosts["B"].send("pool/root/data", "1"))
+    hosts["C"].receive("pool/root/data", hosts["B"].send("pool/root/data", "X", "@1", intermediates=True))
+    decision = decide(pick(hosts, discard=True))
+    assert [loser.system_id for loser in decision.losers] == ["B", "C"]
+    hosts["C"].snapshot("pool/root/data", "late")
+    steps, skips = resolution_steps(decision, POLICY, members_of(hosts), NO_WORK, NOW)
+    assert (steps, [skip.target for skip in skips]) == ((), ["B", "C"])
+    assert {skip.reason for skip in skips} == {
+        "pool/root/data on hostC has changed since it was decided what to discard: decide again"
+    }

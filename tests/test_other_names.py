@@ -44,6 +44,13 @@ def test_what_lies_below_moves_along() -> None:
     assert "tank/photos/raw on hostB becomes tank/pictures/raw when tank/photos is renamed" in reasons(made)
 
 
+def test_there_is_a_place_to_rename_it_to() -> None:
+    """Below a dataset that the target lacks and that no stream will bring."""
+    made = plan({"new": "()", "new/pictures": "1 2 3"}, {"photos": "1 2"})
+    assert story(made) == ["create_parent tank/new"]
+    assert "zfs rename tank/photos tank/new/pictures on hostB" in reasons(made)
+
+
 def test_a_new_dataset_under_the_old_name_comes_after_the_rename() -> None:
     made = plan({"pictures": "1 2 3", "photos": "8 9"}, {"photos": "1 2"})
     assert made.steps == ()

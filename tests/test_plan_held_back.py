@@ -7,7 +7,7 @@ import pytest
 
 from planner import plan_group
 from planner.leases import stands_in_the_way
-from planner.model import Failure, Lease, Member, Plan, Policy, Replica, Work
+from planner.model import Failure, Lease, Member, Neighbour, Plan, Policy, Replica, Work
 from tests.pictures import (
     DAY,
     NOW,
@@ -298,6 +298,25 @@ def test_no_empty_dataset_is_made_where_a_stream_must_land() -> None:
     assert story(unchosen) == ["create_parent tank/a", "create tank/a/b"]
     excluded = family({"a": "1", "a/b": "1"}, {}, exclude=("a",))
     assert story(excluded) == ["create_parent tank/a", "create tank/a/b"]
+
+
+def test_no_empty_dataset_is_made_where_another_groups_stream_must_land() -> None:
+    a, b, c = member_with("A", "", {"a": "1", "a/b": "1"}), member_with("B", "", {}), member_with("C", "", {"a": "1"})
+
+    def made(members: tuple[Member, ...] = (a, b), **fields: Any) -> list[str]:
+        policy = replace(hub_policy(**{"include": ("a",), **fields}), group_id="h")
+        work = Work(neighbours=(Neighbour(policy, members),))
+        return story(plan_group(hub_policy(include=("a/b",)), [a, b], work, NOW))
+
+    both = ["create_parent tank/a", "create tank/a/b"]
+    assert made() == []
+    assert made((b, c), hub=None, directional=False) == []
+    assert made((b, c), hub="C") == []
+    assert made((a, c)) == both, "B is not in it"
+    assert made(enabled=False) == both
+    assert made(include=("a/b",)) == both
+    assert made(snapshot_exclude=("1",)) == both
+    assert made((b, c), hub="B") == both, "there it is the hub"
 
 
 def test_a_child_waits_for_a_parent_that_failed() -> None:

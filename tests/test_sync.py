@@ -408,12 +408,20 @@ def test_prunable_keeps_what_another_group_needs(small: Boxes) -> None:
     small.nas.report(listing("tank: 1 2 3"), COLUMNS)
     small.backup.report(listing("vault:", "vault/nas: 1 2 3"), COLUMNS)
     other = small.client.register("other")
-    other.report(listing("pool: 1"), COLUMNS)
     members = {small.backup.id: {"root": "vault/nas"}, other.id: {"root": "pool"}}
     small.client.call("POST", "/sync-groups", {"name": "second", "members": members})
-    answer = small.nas.get(f"/sync/{small.group}/prunable")
-    (kept,) = [each for each in answer["systems"] if each["system_id"] == small.backup.id]
-    assert [entry["name"] for entry in kept["prunable"]] == ["s2"]
-    (first,) = [entry for entry in kept["keep"] if entry["name"] == "s1"]
-    assert other.id in first["needed_by"]
-    assert "it is the newest snapshot shared with other, in the group second" in first["reason"]
+
+    def kept() -> tuple[list[str], dict[str, dict[str, Any]]]:
+        answer = small.nas.get(f"/sync/{small.group}/prunable")
+        (backup,) = [each for each in answer["systems"] if each["system_id"] == small.backup.id]
+        return [entry["name"] for entry in backup["prunable"]], {entry["name"]: entry for entry in backup["keep"]}
+
+    other.report(listing("pool: 1"), COLUMNS)
+    free, needed = kept()
+    assert free == []
+    assert "it is the newest snapshot shared with other, in the group second" in needed["s1"]["reason"]
+    assert other.id in needed["s1"]["needed_by"]
+    assert "no other system has a copy, in the group second" in needed["s2"]["reason"]
+    other.report(listing("pool: 1 2 3"), COLUMNS)
+    free, needed = kept()
+    assert free == ["s2"]
