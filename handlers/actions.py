@@ -59,13 +59,7 @@ def start_action(request: Request, action_id: str) -> Answer[a.LeasedAction]:
                 view.leases.remove(old.id)
         view.leases.put(lease)
         adopt_automatic(request, context, step, tx[records].decisions)
-        record(
-            request,
-            "action.started",
-            subject=f"{step.type} {step.target_dataset}",
-            sync_group_id=context.group.id,
-            action_id=action_id,
-        )
+        _record(request, "action.started", lease)
     return _leased(request, lease)
 
 
@@ -86,7 +80,19 @@ def _extend(request: Request, held: Lease) -> Answer[a.LeasedAction]:
 def _extended(request: Request, leases: Any, held: Lease) -> Lease:
     lease = msgspec.structs.replace(held, expires_at=_lease_end(request))
     leases.put(lease)
+    _tell_if_another(request, lease)
     return lease
+
+
+def _tell_if_another(request: Request, lease: Lease) -> None:
+    """Record that another than its executor, so an admin, extended a lease; what the executor does is its work."""
+    if request.caller.system_id != lease.executor_system_id:
+        _record(request, "action.extended", lease, until=lease.expires_at)
+
+
+def _record(request: Request, what: str, lease: Lease, **detail: Any) -> None:
+    subject = f"{lease.action['action_type']} {lease.target_dataset}"
+    record(request, what, subject=subject, sync_group_id=lease.group_id, action_id=lease.id, **detail)
 
 
 def _planned(request: Request, action_id: str) -> tuple[GroupPlan, Step]:
@@ -211,6 +217,7 @@ def report_progress(request: Request, action_id: str, body: ProgressBody, header
             expires_at=_lease_end(request),
         )
         tx[LEASES].leases.put(lease)
+        _tell_if_another(request, lease)
     shown: a.Progress = {"action_id": action_id, "lease_expires_at": lease.expires_at}
     return Answer(shown, headers={"X-Lease-Seconds": str(request.config.lease_s)})
 
@@ -372,11 +379,5 @@ def _log_tail(request: Request) -> str:
 
 def _tell(request: Request, lease: Lease, ended: Credit | Failure) -> None:
     """Record the end of an action in the audit trail."""
-    record(
-        request,
-        "action.finished" if isinstance(ended, Credit) else "action.failed",
-        subject=f"{lease.action['action_type']} {lease.target_dataset}",
-        sync_group_id=lease.group_id,
-        action_id=lease.id,
-        message=ended.message if isinstance(ended, Failure) else None,
-    )
+    what = "action.finished" if isinstance(ended, Credit) else "action.failed"
+    _record(request, what, lease, message=ended.message if isinstance(ended, Failure) else None)
