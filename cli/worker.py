@@ -7,6 +7,7 @@ began to: sixteen clients that dawdle would be enough to stop all others. Loaded
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from selectors import EVENT_READ
@@ -17,9 +18,32 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 HEAD_BYTES = 16384  # a head that is longer is the parser's to refuse
 HEAD_S = 5.0  # for a TLS handshake and a head that a thread reads
 IDLE_S = 20.0  # between two pieces of a body or of an answer
+BODY_S = 20.0  # for a body, and a second more for each
+BODY_BYTES_PER_S = 4096  # of it that have arrived: 200,000 lines, 8 MB as gzip, have all of REQUEST_S
 REQUEST_S = 600.0  # for a whole request: as long as an agent waits
 DRAIN_S = 0.2  # for a body that was refused unread
 CLOSE_S = 0.2  # for the caller to close first
+
+
+class PacedSocket:
+    """What a body is read from: not for longer than it may take, by what of it has arrived."""
+
+    def __init__(self, sock: socket.socket, clock: Callable[[], float] = time.monotonic) -> None:
+        self._sock, self._clock = sock, clock
+        self._ends_at = clock() + BODY_S
+
+    def recv(self, size: int) -> bytes:
+        """The next piece. Raises TimeoutError when it is too late for one."""
+        left_s = self._ends_at - self._clock()
+        if left_s <= 0:
+            raise TimeoutError("the body comes too slowly")
+        self._sock.settimeout(min(IDLE_S, left_s))
+        try:
+            piece = self._sock.recv(size)
+        finally:
+            self._sock.settimeout(IDLE_S)
+        self._ends_at += len(piece) / BODY_BYTES_PER_S
+        return piece
 
 
 class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
@@ -99,7 +123,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """The head was read."""
         self._until[connection] = time.monotonic() + REQUEST_S
         connection.sock.settimeout(IDLE_S)
-        return super().handle_request(request, connection)
+        connection.parser.unreader.sock = PacedSocket(connection.sock)
+        try:
+            return super().handle_request(request, connection)
+        finally:
+            connection.parser.unreader.sock = connection.sock
 
     def _keepalive_after(self, connection: Connection, keepalive: bool) -> bool:
         return keepalive and bool(connection.parser.finish_body(deadline=time.monotonic() + DRAIN_S))

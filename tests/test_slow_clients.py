@@ -4,14 +4,17 @@ import gzip
 import http.client
 import json
 import socket
+import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cli.worker import PacedSocket
 from tests.test_serve import KEY, Server, serving
 
 THREADS = 2  # of the one worker
@@ -91,6 +94,83 @@ def test_bodies_of_those_without_a_key_are_not_waited_for(server: Server) -> Non
         slow = [connected(server, stack, head + b"Content-Length: 90000\r\n\r\nx") for _ in range(3 * THREADS)]
         assert heartbeat_works(server)
         assert all(answered(each) in (b"HTTP/1.1 401", b"") for each in slow)
+
+
+HURRIED = "import sys, cli.worker; cli.worker.BODY_S = 0.5; import zfs_sync; sys.exit(zfs_sync.main())"
+
+
+def test_bodies_that_drip_are_given_up_though_their_key_is_good(tmp_path: Path) -> None:
+    (tmp_path / "zfs_sync.yaml").write_text(f"port: 0\nworkers: 1\nthreads: {THREADS}\n")
+    environ = {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    with serving(tmp_path, program=(sys.executable, "-c", HURRIED), workers=1, **environ) as hurried:
+        admin = dict(KEY.findall(hurried.said))["admin"]
+        _, system = put(hurried, "/systems/register", admin, b'{"hostname": "nas"}', Content_Type="application/json")
+        head = f"PUT /api/v1/systems/{system['id']} HTTP/1.1\r\nHost: x\r\nX-API-Key: {admin}\r\n".encode()
+        with ExitStack() as stack:
+            said = head + b"Content-Type: application/json\r\nContent-Length: 900000\r\n\r\n{"
+            slow = [connected(hurried, stack, said) for _ in range(3 * THREADS)]
+            assert heartbeat_works(hurried)
+            for each in slow:
+                given_up = threading.Event()
+                drip = threading.Thread(target=drop_by_drop, args=(each, given_up))
+                drip.start()
+                answer = answered(each)
+                given_up.set()
+                drip.join()
+                assert answer in (b"HTTP/1.1 400", b"")
+
+
+def drop_by_drop(client: socket.socket, given_up: threading.Event) -> None:
+    """Go on for longer than the test waits for an answer, a byte at a time."""
+    for _ in range(600):
+        if given_up.wait(0.1):
+            return
+        with suppress(OSError):
+            client.sendall(b" ")
+
+
+class Line:
+    """A socket on which so many bytes arrive in a second of its own clock."""
+
+    def __init__(self, bytes_per_s: float) -> None:
+        self.bytes_per_s, self.now, self.waits_s = bytes_per_s, 0.0, 0.0
+
+    def settimeout(self, seconds: float) -> None:
+        self.waits_s = seconds
+
+    def recv(self, size: int) -> bytes:
+        piece = max(1, int(self.bytes_per_s))
+        took_s = piece / self.bytes_per_s
+        self.now += min(took_s, self.waits_s)
+        if took_s > self.waits_s:
+            raise TimeoutError
+        return bytes(piece)
+
+
+def arrived(line: Any, size: int) -> int:
+    """How much of a body of this size comes over a line before it is given up."""
+    paced, count = PacedSocket(line, lambda: float(line.now)), 0
+    with suppress(TimeoutError):
+        while count < size:
+            count += len(paced.recv(65536))
+    return count
+
+
+@pytest.mark.parametrize(
+    ("size", "bytes_per_s", "whole"),
+    [
+        (8_300_000, 16_000, True),  # 200,000 lines as gzip over 128 kbit/s
+        (8_300_000, 4_200, True),
+        (60_000, 3_000, True),  # what is small may come slower
+        (900_000, 2_000, False),
+        (900_000, 1, False),
+        (900, 0.05, False),
+    ],
+)
+def test_a_body_has_time_by_what_of_it_has_come(size: int, bytes_per_s: float, whole: bool) -> None:
+    line = Line(bytes_per_s)
+    assert (arrived(line, size) >= size) is whole
+    assert whole or line.now < 60
 
 
 def test_those_who_do_not_close_stop_nobody(server: Server) -> None:
