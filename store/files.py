@@ -35,6 +35,7 @@ class FileEngine:
             _sync_folder(folder)
         with suppress(OSError):  # a parent that we may not read is no reason not to start
             _sync_folder(folder.parent)
+        self._lock_folder = f"{folder}/locks"
         self._locks = Locks(folder / "locks")
 
     def read(self, name: str, known: object = None) -> Held | None:
@@ -162,8 +163,8 @@ class FileEngine:
 
     def _expect_folder(self) -> None:
         """A folder that is gone, or a mount point with nothing mounted, is not an empty store."""
-        with refusals(self._folder / "locks"):
-            os.stat(self._folder / "locks")
+        with refusals(self._lock_folder):
+            os.stat(self._lock_folder)
 
     def _make_folders(self, name: str) -> None:
         parent = self._folder

@@ -9,9 +9,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock, local
-from typing import NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from store.codec import ids_in
 from store.documents import Event
@@ -100,7 +101,7 @@ class Store:
         cached = self._cache.get(shard.name)
         held = self._engine.read(shard.name, cached.stamp if cached else None)
         if held is None:
-            return cast(V, shard.view.of(None, self._engine.place(shard.name)))
+            return cast(V, _never_written(cast(Any, shard.view), self._engine.place(shard.name)))
         if held.data is None:
             assert cached is not None
             return cast(V, cached.view)
@@ -376,6 +377,12 @@ class _Cache:
         self._lock = Lock()
         self._views: OrderedDict[str, _Cached] = OrderedDict()
         self._size_bytes = 0
+
+
+@lru_cache(maxsize=1024)
+def _never_written(kind: type[View], place: str) -> View:
+    """The empty tables of a shard that is not there. Readers share a view, and writers change a copy."""
+    return kind.of(None, place)
 
 
 def _secret(engine: Engine, given: str | None, timeout_s: float) -> bytes:

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from store.files import FileEngine
 from tests.bench.fleet import asker_at, fill, listing
-from tests.bench.measuring import Row, at_most, group_cpu_s
+from tests.bench.measuring import Row, at_most, cpu_s, group_cpu_s
 from tests.lab import CHECKOUT, free_port
 from tests.witness import ADMIN, BASE, ENROLL, TSV
 
@@ -119,12 +120,25 @@ def rows(folder: Path, requests: int, large: int, store_url: str | None = None) 
         again = served.load(8, requests, "GET", f"{BASE}/systems/{ids[0]}")
         held = served.load(8, requests, *plan, If_None_Match=tag)
         yield Row("HELLO: an empty handler, 8 connections", f"{floors[1][0] * 1e6:.0f} us of CPU, {floors[1][1]:.0f}/s")
+        replaced = _durable_s(folder) / floors[1][0]
+        yield Row("a file of 300 bytes replaced durably, by itself: two fsyncs", f"{replaced:.3g} x HELLO")
         yield at_most("GET of one system, with a key", again[0] / floors[1][0], 1.3, "x HELLO")
         yield at_most("instructions unchanged (304)", held[0] / floors[1][0], 1.3, "x HELLO")
         for connections, floor, found in zip(CONNECTIONS, floors, beats, strict=True):
             share = f", {found[1]:.0f}/s, {found[1] / floor[1]:.2f} of HELLO's"
             yield at_most(f"heartbeat, {connections} connections", found[0] / floor[0], 3, "x HELLO", share)
         yield from _beside(served, ids, large)
+
+
+def _durable_s(folder: Path) -> float:
+    """The CPU seconds of the least that a durable heartbeat needs, other than a request."""
+    store = FileEngine(folder / "alone")
+
+    def replace() -> None:
+        store.replace({"heartbeats/x": b"x" * 300})
+
+    replace()
+    return statistics.median(cpu_s(replace) for _ in range(50))
 
 
 def _beside(served: Served, ids: list[str], large: int) -> Iterator[Row]:
