@@ -220,29 +220,28 @@ class Streams(Contents):
     def _fits(self, asked: Receiving, target: Dataset, part: Part) -> None:
         """Raise Refused where the stream does not go on top of what the target has."""
         stream, cannot = asked.stream, self._cannot
-        embeds = stream.embedded and target.encryption != "off"
         base = target.snapshots  # of a clone that is there, the origin is no base: it is another dataset's (dmu_recv.c)
         if target.name not in self.datasets and target.origin:
             base = [self.find(target.origin)]
-        if part.from_guid is not None and not target.newborn:
-            if stream.raw and target.encryption == "off":
-                raise Refused("cannot perform raw receive on top of existing unencrypted dataset")
-            common = [snap for snap in base if snap.guid == part.from_guid]
-            if not common:
-                raise Refused(f"{cannot}most recent snapshot of {target.name} does not\nmatch incremental source")
-            if not stream.raw and target.encryption != "off" and not target.key_loaded:
-                raise Refused(f"{cannot}inherited key must be loaded")
-            changed = target.blocks != common[-1].blocks and not (stream.resumed and not part.complete)
-            if embeds:
-                raise Refused(f"{cannot}{EMBEDDED}")
-            if changed or (stream.raw and base[-1] != common[-1]):
-                if stream.resumed and not asked.resumable:
-                    target.partial = None
-                raise Refused(f"{cannot}destination {target.name} has been modified\nsince most recent snapshot")
-            if stream.raw and common[-1].ivsetguid != part.from_ivsetguid:
-                raise Refused(f"{cannot}IV set guid mismatch. See the 'zfs receive' man page")
-        if embeds:
+        grows = part.from_guid is not None and not target.newborn
+        if grows and not stream.raw and target.encryption != "off" and not target.key_loaded:
+            raise Refused(f"{cannot}inherited key must be loaded")
+        if grows and stream.raw and target.encryption == "off":
+            raise Refused("cannot perform raw receive on top of existing unencrypted dataset")
+        if stream.embedded and target.encryption != "off":
             raise Refused(f"{cannot}{EMBEDDED}")
+        if not grows:
+            return
+        common = [snap for snap in base if snap.guid == part.from_guid]
+        if not common:
+            raise Refused(f"{cannot}most recent snapshot of {target.name} does not\nmatch incremental source")
+        changed = target.blocks != common[-1].blocks and not (stream.resumed and not part.complete)
+        if changed or (stream.raw and base[-1] != common[-1]):
+            if stream.resumed and not asked.resumable:
+                target.partial = None
+            raise Refused(f"{cannot}destination {target.name} has been modified\nsince most recent snapshot")
+        if stream.raw and common[-1].ivsetguid != part.from_ivsetguid:
+            raise Refused(f"{cannot}IV set guid mismatch. See the 'zfs receive' man page")
 
     def _keep_part(self, asked: Receiving, target: Dataset, got: Part) -> None:
         """What came stays if it can be resumed; otherwise nothing of it does, nor of a dataset that it began."""
