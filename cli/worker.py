@@ -4,17 +4,39 @@ gunicorn's own threads wait five seconds for each new connection to say somethin
 began to: sixteen clients that dawdle would be enough to stop all others. Loaded by gunicorn, by its name.
 """
 
+import logging
 import socket
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from http import HTTPStatus
 from selectors import EVENT_READ
 from typing import Any
 
+from gunicorn import util
+from gunicorn.http.errors import (
+    ConfigurationProblem,
+    ExpectationFailed,
+    LimitRequestHeaders,
+    LimitRequestLine,
+    ParseException,
+    UnsupportedTransferCoding,
+)
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from handlers.errors import error_body
+from handlers.request import JSON
+
+log = logging.getLogger("zfs_sync")
+
+STATUSES = {  # of what is no HTTP; 400 for the rest
+    ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
+    LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
+    UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
+}
 HEAD_BYTES = 16384  # a head that is longer is the parser's to refuse
 HEAD_S = 5.0  # for a TLS handshake and a head that a thread reads
 IDLE_S = 20.0  # between two pieces of a body or of an answer
@@ -128,6 +150,22 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             return super().handle_request(request, connection)
         finally:
             connection.parser.unreader.sock = connection.sock
+
+    def handle_error(self, request: Any, client: socket.socket, address: Any, error: Exception) -> None:
+        """Refuse what is no HTTP as all is refused. Neither answer nor log repeats it: there may be a key in it."""
+        if not isinstance(error, ParseException) or isinstance(error, ConfigurationProblem):
+            super().handle_error(request, client, address, error)
+            return
+        status = STATUSES.get(type(error), HTTPStatus.BAD_REQUEST)
+        what = type(error).__name__
+        log.warning("no HTTP from %s: %s", (address or ("a socket",))[0], what)
+        body = error_body(status, f"this is no HTTP that is understood here: {what}")
+        head = (
+            f"HTTP/1.1 {status} {status.phrase}\r\nConnection: close\r\n"
+            f"Content-Type: {JSON}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        with suppress(OSError):
+            util.write_nonblock(client, head.encode("ascii") + body)
 
     def _keepalive_after(self, connection: Connection, keepalive: bool) -> bool:
         return keepalive and bool(connection.parser.finish_body(deadline=time.monotonic() + DRAIN_S))

@@ -28,19 +28,26 @@ def read_body(environ: Mapping[str, Any], limit: int) -> bytes:
         # a server that says so has undone the chunked encoding and ends the stream itself
         if not environ.get("wsgi.input_terminated"):
             return b""
-        return _bounded(stream.read(limit + 1), limit)
+        return _bounded(_read(stream, limit + 1), limit)
     if not (length_text.isascii() and length_text.isdecimal()):
         raise Malformed(f"Content-Length: '{length_text[:50]}' is not a number")
     if len(length_text) > 15 or int(length_text) > limit:
         raise _too_large(limit)
     length = int(length_text)
-    try:
-        body = stream.read(length)
-    except TimeoutError:
-        raise Malformed(f"the body of {length} bytes did not arrive in time") from None
+    body = _read(stream, length)
     if len(body) < length:
         raise Malformed(f"the body ended after {len(body)} of {length} bytes")
-    return bytes(body)
+    return body
+
+
+def _read(stream: Any, size: int) -> bytes:
+    """So many bytes, or what there is. Raises Malformed: every server has its own errors for chunks that are none."""
+    try:
+        return bytes(stream.read(size))
+    except TimeoutError:
+        raise Malformed("the body did not arrive in time") from None
+    except Exception as error:
+        raise Malformed(f"the body cannot be read: {error}") from None
 
 
 def _bounded(body: bytes, limit: int) -> bytes:

@@ -181,6 +181,47 @@ def test_those_who_do_not_close_stop_nobody(server: Server) -> None:
         assert heartbeat_works(server)
 
 
+@pytest.mark.parametrize(
+    "chunks", [b"ZZ\r\n", b"F" * 18 + b"\r\n", b"5\r\nabcdeX", b"2;a=b;\x00\r\n{}\r\n", b"0\r\n\x00: x\r\n\r\n"]
+)
+def test_chunks_that_are_none_are_the_callers_fault(server: Server, chunks: bytes) -> None:
+    admin = dict(KEY.findall(server.said))["admin"]
+    head = (
+        f"POST /api/v1/systems/register HTTP/1.1\r\nHost: x\r\nX-API-Key: {admin}\r\nContent-Type: application/json\r\n"
+    )
+    with ExitStack() as stack:
+        odd = connected(server, stack, f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunks)
+        odd.shutdown(socket.SHUT_WR)
+        assert answered(odd) == b"HTTP/1.1 400"
+    assert "Traceback" not in server.err.read_text()
+
+
+@pytest.mark.parametrize(
+    "said", [b"GET\r\n\r\n", b"get / HTTP/1.1\r\n\r\n", b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n"]
+)
+def test_what_is_no_http_is_refused_in_json(server: Server, said: bytes) -> None:
+    with ExitStack() as stack:
+        odd = connected(server, stack, said)
+        head, _, body = b"".join(iter(lambda: odd.recv(4096), b"")).partition(b"\r\n\r\n")
+    assert b"Content-Type: application/json" in head
+    assert str(json.loads(body)["status_code"]).encode() in head.split(b"\r\n")[0]
+
+
+def test_a_key_in_a_head_that_is_none_is_not_logged(server: Server) -> None:
+    for head in (
+        b"X-API-Key: admin.sEcReT\x00",
+        b"X-API-Key : admin.sEcReT",
+        b" X-API-Key: admin.sEcReT",
+        b"X-API-Key admin.sEcReT",
+    ):
+        with ExitStack() as stack:
+            assert (
+                answered(connected(server, stack, b"GET / HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n"))
+                == b"HTTP/1.1 400"
+            )
+    assert "sEcReT" not in server.err.read_text()
+
+
 def put(server: Server, path: str, key: str, body: bytes, **headers: str) -> tuple[int, Any]:
     connection = http.client.HTTPConnection("127.0.0.1", int(server.address.rpartition(":")[2]), timeout=60)
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
