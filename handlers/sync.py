@@ -1,7 +1,8 @@
 """What should run next, and where everything stands."""
 
 import uuid
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 from handlers import plan_answers as a
@@ -9,14 +10,15 @@ from handlers.bodies import OfSystem, StateQuery
 from handlers.errors import Forbidden, Malformed
 from handlers.gathering import member_by_id, members_of, policy_of, work_of
 from handlers.instructions import GroupPlan, answer_instructions
+from handlers.memory import Memory
 from handlers.pages import paginated
-from handlers.planning import plan_for
+from handlers.planning import GROUPS, plan_for
 from handlers.request import SCRIPT, Answer, Request
 from handlers.resolving import cell_id, record_check
 from handlers.snapshots import snapshot_id
 from handlers.sync_groups import NAMESPACE, SyncGroup, get_group, visible_groups
 from handlers.values import from_unix, identity
-from planner.model import Cell, CellStatus, Member, Snapshot, Verdict
+from planner.model import Cell, Member, Snapshot, Verdict
 from planner.paths import dataset_of
 from planner.prune import prunable, prunable_bookmarks
 from store import REGISTRY, NotFound, group_records
@@ -93,14 +95,17 @@ def show_status(request: Request, group_id: str) -> a.GroupStatus:
     return present_status(request, group_plan(request, get_group(request, group_id)))
 
 
+_matrices: Memory[tuple[tuple[Cell, ...], list[a.StatusRow]]] = Memory(GROUPS)
+
+
 def present_status(request: Request, context: GroupPlan) -> a.GroupStatus:
     """A group's matrix as the API shows it."""
-    rows: dict[str, dict[str, a.StatusCell]] = {}
-    counts: dict[CellStatus, int] = {}
-    for cell in context.plan.cells:
-        rows.setdefault(cell.path, {})[cell.system_id] = _cell_json(cell)
-        counts[cell.status] = counts.get(cell.status, 0) + 1
-    group = context.group
+    group, cells = context.group, context.plan.cells
+    place = _matrices.place(request.store, group.id)
+    known = place.kept
+    if known is None or known[0] is not cells:  # the very cells: those of a plan that is still remembered
+        known = place.kept = (cells, _matrix(cells))
+    counts = Counter(cell.status for cell in cells)
     checked = request.store.read(group_records(group.id)).states.all()
     return {
         "sync_group_id": group.id,
@@ -117,16 +122,23 @@ def present_status(request: Request, context: GroupPlan) -> a.GroupStatus:
             }
             for each in group.members
         ],
-        "datasets": [{"dataset": path, "systems": rows[path]} for path in sorted(rows)],
+        "datasets": known[1],
         "summary": {
-            **cast(a.StatusCounts, counts),
+            **cast(a.StatusCounts, dict(counts)),
             "conflicts": sum(each.status != "ignored" for each in context.plan.conflicts),
             "actions": len(context.plan.steps),
             "skipped": len(context.plan.skips),
-            "max_lag_s": max((cell.lag_s for cell in context.plan.cells), default=0),
-            "late": sum(cell.late for cell in context.plan.cells),
+            "max_lag_s": max((cell.lag_s for cell in cells), default=0),
+            "late": sum(cell.late for cell in cells),
         },
     }
+
+
+def _matrix(cells: Iterable[Cell]) -> list[a.StatusRow]:
+    rows: dict[str, dict[str, a.StatusCell]] = {}
+    for cell in cells:
+        rows.setdefault(cell.path, {})[cell.system_id] = _cell_json(cell)
+    return [{"dataset": path, "systems": rows[path]} for path in sorted(rows)]
 
 
 def _cell_json(cell: Cell) -> a.StatusCell:

@@ -284,6 +284,14 @@ def test_a_dataset_in_sync_has_no_lag(small: Boxes) -> None:
     assert (cell["status"], cell["lag_s"], cell["lag_snapshots"], cell["why"]) == ("in_sync", 0, 0, "")
 
 
+def test_the_matrix_shows_each_report_at_once(small: Boxes) -> None:
+    before = cells(small)
+    small.backup.report(listing("vault:", "vault/nas: 1 2 3", "vault/nas/a: a1 a2 a3"), COLUMNS)
+    after = cells(small)
+    assert (before["a", "backup"]["status"], after["a", "backup"]["status"]) == ("out_of_sync", "in_sync")
+    assert after["a", "offsite"]["status"] == before["a", "offsite"]["status"]
+
+
 def test_the_summary_counts(small: Boxes) -> None:
     summary = small.client.get(f"/sync/{small.group}/status")["summary"]
     assert (summary["in_sync"], summary["out_of_sync"]) == (2, 4)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,16 +52,18 @@ class Served:
             raise ValueError(f"{method} {path}: {answer.status} {said[:300]!r}")
         return answer
 
-    def load(self, connections: int, requests: int, *call: Any, **headers: str) -> tuple[float, float]:
-        """The server's CPU seconds a request, and the requests a second, when so many connections ask at once."""
+    def load(self, requests: int, method: str, paths: Sequence[str], **headers: str) -> tuple[float, float]:
+        """The server's CPU seconds a request, and the requests a second, when as many connections as there are paths
+        ask at once, each for its own."""
+        connections = len(paths)
 
-        def run() -> None:
+        def run(path: str) -> None:
             connection = self.connect()
             for _ in range(requests // connections):
-                self.ask(connection, *call, **headers)
+                self.ask(connection, method, path, **headers)
             connection.close()
 
-        threads = [threading.Thread(target=run) for _ in range(connections)]
+        threads = [threading.Thread(target=run, args=(path,)) for path in paths]
         cpu, started = group_cpu_s(self._process.pid), time.perf_counter()
         for thread in threads:
             thread.start()
@@ -108,17 +110,18 @@ def witness(folder: Path, store_url: str | None = None) -> Iterator[Served]:
 
 def rows(folder: Path, requests: int, large: int, store_url: str | None = None) -> Iterator[Row]:
     """What requests cost and how many there are in a second, and how long they wait while a large inventory arrives."""
-    group, ids = fill(asker_at(folder, store_url), 3, 10, 100)
+    asker = asker_at(folder, store_url)
+    group, ids = fill(asker, 3, 10, 100)
+    beating = [f"{BASE}/systems/{asker.register(f'beating-{n:02}')}/heartbeat" for n in range(max(CONNECTIONS))]
+    plan = f"{BASE}/sync/{group}/instructions"
     with hello() as empty, witness(folder, store_url) as served:
-        beat = ("POST", f"{BASE}/systems/{ids[1]}/heartbeat")
-        plan = ("GET", f"{BASE}/sync/{group}/instructions")
-        tag = served.ask(served.connect(), *plan).headers["ETag"]
+        tag = served.ask(served.connect(), "GET", plan).headers["ETag"]
         floors, beats = [], []
         for connections in CONNECTIONS:
-            floors.append(empty.load(connections, requests, "GET", "/hello"))
-            beats.append(served.load(connections, requests, *beat))
-        again = served.load(8, requests, "GET", f"{BASE}/systems/{ids[0]}")
-        held = served.load(8, requests, *plan, If_None_Match=tag)
+            floors.append(empty.load(requests, "GET", ["/hello"] * connections))
+            beats.append(served.load(requests, "POST", beating[:connections]))
+        again = served.load(requests, "GET", [f"{BASE}/systems/{ids[0]}"] * 8)
+        held = served.load(requests, "GET", [plan] * 8, If_None_Match=tag)
         yield Row("HELLO: an empty handler, 8 connections", f"{floors[1][0] * 1e6:.0f} us of CPU, {floors[1][1]:.0f}/s")
         replaced = _durable_s(folder) / floors[1][0]
         yield Row("a file of 300 bytes replaced durably, by itself: two fsyncs", f"{replaced:.3g} x HELLO")
@@ -126,7 +129,7 @@ def rows(folder: Path, requests: int, large: int, store_url: str | None = None) 
         yield at_most("instructions unchanged (304)", held[0] / floors[1][0], 1.3, "x HELLO")
         for connections, floor, found in zip(CONNECTIONS, floors, beats, strict=True):
             share = f", {found[1]:.0f}/s, {found[1] / floor[1]:.2f} of HELLO's"
-            yield at_most(f"heartbeat, {connections} connections", found[0] / floor[0], 3, "x HELLO", share)
+            yield at_most(f"heartbeat, {connections} systems at once", found[0] / floor[0], 3, "x HELLO", share)
         yield from _beside(served, ids, large)
 
 
