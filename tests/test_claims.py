@@ -105,3 +105,28 @@ def test_what_one_loser_gets_takes_no_room_of_another() -> None:
     hub, b, c = members_of(hosts)
     made = plan_group(MEDIA, [hub, b, with_room(c, 100)], Work(decisions=(decision,)), NOW)
     assert [step.target for step in made.steps if step.source] == ["B", "C"]
+
+
+def diverged_ones(hosts: Hosts, decision: Decision) -> list[str]:
+    """The datasets that the conflicts shown are about, while a decision is carried out."""
+    made = plan_group(MEDIA, members_of(hosts), Work(decisions=(decision,)), NOW)
+    return [conflict.reason.partition(" changed")[0] for conflict in made.conflicts if conflict.type == "diverged"]
+
+
+def test_who_has_nothing_of_its_own_is_not_at_odds_with_a_winner() -> None:
+    hosts = diverged()
+    hosts["C"] = third(hosts)
+    decision = decided(hosts)
+    hosts["B"].write("pool/root/data", 1)
+    assert diverged_ones(hosts, decision) == [], "B's is about to be set aside, whatever it has by now"
+
+
+@pytest.mark.parametrize("snapshot_it", [True, False])
+def test_a_third_that_was_written_to_has_a_conflict_of_its_own(snapshot_it: bool) -> None:
+    hosts = diverged()
+    hosts["C"] = third(hosts)
+    decision = decided(hosts)
+    hosts["C"].write("pool/root/data", 1)
+    if snapshot_it:
+        hosts["C"].snapshot("pool/root/data", "own")
+    assert diverged_ones(hosts, decision) == ["pool/root/data on hostB and pool/root/data on hostC"]

@@ -1,5 +1,7 @@
 """The model of ZFS refuses and accepts what real pools did (OpenZFS 2.1.11)."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.zfs_model import Pools
@@ -135,6 +137,8 @@ def test_raw_streams_keep_their_iv_sets_and_plain_ones_do_not() -> None:
     increment = nas.send("tank", "two", "one", raw=True)
     with pytest.raises(Refused, match="on top of existing unencrypted dataset"):
         backup.receive("vault/plain", increment)
+    with pytest.raises(Refused, match="on top of existing unencrypted dataset"):
+        backup.receive("vault/plain", replace(increment, parts=(replace(increment.parts[0], to_name="tank@one"),)))
     with pytest.raises(Refused, match="PANIC"):
         backup.receive("vault/clone", increment, origin="vault/plain@one")
     backup.snapshot("vault/raw", "of-its-own")

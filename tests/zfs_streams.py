@@ -156,6 +156,8 @@ class Streams(Contents):
                 raise Refused(f"{cannot}kernel modules must be upgraded to receive this stream.")
         elif kind == "new filesystem" and target:
             raise Refused(f"{cannot}destination '{name}' exists\nmust specify -F to overwrite it")
+        elif target and part.from_guid is not None and stream.raw and target.encryption == "off":
+            raise Refused("cannot perform raw receive on top of existing unencrypted dataset")
         elif target and target.partial and not target.newborn:
             raise Refused(f'{cannot}destination {name} contains partially-complete state from "zfs receive -s".')
         if kind == "new filesystem" and not target:
@@ -226,8 +228,6 @@ class Streams(Contents):
         grows = part.from_guid is not None and not target.newborn
         if grows and not stream.raw and target.encryption != "off" and not target.key_loaded:
             raise Refused(f"{cannot}inherited key must be loaded")
-        if grows and stream.raw and target.encryption == "off":
-            raise Refused("cannot perform raw receive on top of existing unencrypted dataset")
         if stream.embedded and target.encryption != "off":
             raise Refused(f"{cannot}{EMBEDDED}")
         if not grows:
