@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from handlers.beats import beat_of
@@ -55,10 +55,11 @@ def look(request: Request) -> None:
         _keep(view.alerts, decision.alerts)
         if decision.tell:
             put_messages(request, view.messages, alerts_message(request, decision.tell))
-        digest_on = last.digest_on
-        if _digest_is_due(request, last) and not quiet:
+        due_on = _digest_due_on(request)
+        digest_on = last.digest_on or f"{request.now - timedelta(days=1):%Y-%m-%d}"
+        if due_on and due_on != digest_on and not quiet:
             put_messages(request, view.messages, digest_message(request, decision.alerts, findings.groups))
-            digest_on = f"{request.now:%Y-%m-%d}"
+            digest_on = due_on
         changed = {"looked_at": request.now, "digest_on": digest_on}
         view.ticks.put(kept.Tick(**{**_fields(last), **changed}))
         for what, alerts in (("alert.raised", decision.raised), ("alert.over", decision.recovered)):
@@ -72,9 +73,12 @@ def is_quiet(request: Request) -> bool:
     return request.config.quiet_hours is not None and window_open(request.config.quiet_hours, request.now)
 
 
-def _digest_is_due(request: Request, last: kept.Tick) -> bool:
-    at = request.config.digest_at
-    return at is not None and f"{request.now:%H:%M}" >= at and last.digest_on != f"{request.now:%Y-%m-%d}"
+def _digest_due_on(request: Request) -> str | None:
+    """The day of the latest digest that is due: one that falls into quiet hours before midnight is sent after them."""
+    if request.config.digest_at is None:
+        return None
+    early = f"{request.now:%H:%M}" < request.config.digest_at
+    return f"{request.now - timedelta(days=early):%Y-%m-%d}"
 
 
 def _record(request: Request, what: str, alert: Alert) -> None:

@@ -312,6 +312,15 @@ def test_nothing_is_told_in_quiet_hours(make_boxes: Any, receiver: Receiver) -> 
     assert sorted(each.json["type"] for each in receiver.posted()) == ["alerts", "digest"]
 
 
+def test_a_digest_that_is_due_before_midnight_comes_after_quiet_hours(make_boxes: Any, receiver: Receiver) -> None:
+    midnight = START.replace(hour=0, minute=0, second=0) + DAY - START
+    boxes = make_boxes(digest_at='"23:30"', quiet_hours='"23:00-06:00"', webhook_secret=SECRET)
+    ticks(boxes, midnight + 22 * HOUR, midnight + 23 * HOUR + 45 * MINUTE, midnight + 29 * HOUR)
+    assert receiver.posted() == []
+    ticks(boxes, midnight + 31 * HOUR, midnight + 32 * HOUR)
+    assert [each.json["type"] for each in receiver.posted()] == ["digest"]
+
+
 def test_a_digest_comes_once_a_day_whatever_happens(make_boxes: Any, receiver: Receiver) -> None:
     midnight = START.replace(hour=0, minute=0, second=0) + DAY - START
     boxes = make_boxes(digest_at='"07:30"', webhook_secret=SECRET)
