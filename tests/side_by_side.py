@@ -5,7 +5,8 @@
 It makes two pools in files, and sends from one to the other through ssh to the same machine. With --vm, everything
 but the witness is done in the virtual machine that COMMAND controls: it must know `run COMMAND`, `push FROM TO` and
 `expose PORT`. Without, it needs root, OpenZFS, and an ssh to root@localhost without a password here.
-A tool that is not there is left out. Each phase is run by one tool after the other, so that all share the hour.
+A tool that is not there is left out. Each phase is run by one tool after the other, so that all share the hour; each
+has a source of its own with the same in it, since bzfs puts bookmarks on its source.
 """
 
 import argparse
@@ -17,13 +18,14 @@ from pathlib import Path
 from tests.lab import AGENT, ENROLL, Lab
 
 HERE = "/root/side-by-side"
+TOOLS = ("agent", "syncoid", "bzfs")
 GROUP = """
 groups:
   - name: side-by-side
     hub: source
     systems:
-      source: {{root: sidesource/n{number}}}
-      target: {{root: sidetarget/witness{number}}}
+      source: {{root: sidesource/agent{number}}}
+      target: {{root: sidetarget/agent{number}}}
 """
 MEASURE = """
 read -r begin _ </proc/uptime; before=$(sed -n 's/^processes //p' /proc/stat)
@@ -68,16 +70,14 @@ class Machine:
 
 def tools(machine: Machine, number: int, bzfs: Path | None) -> dict[str, str]:
     """What brings sidetarget up to date, by tool."""
-    source = f"sidesource/n{number}"
     found = {"this agent, both hosts": "; ".join(agent(name) for name in ("source", "target"))}
     if machine.has("syncoid"):
-        target = f"root@localhost:sidetarget/syncoid{number}"
-        found["syncoid"] = f"syncoid --quiet --no-sync-snap --recursive {source} {target}"
+        places = f"sidesource/syncoid{number} root@localhost:sidetarget/syncoid{number}"
+        found["syncoid"] = f"syncoid --quiet --no-sync-snap --recursive {places}"
     if bzfs is not None:
         program = "from bzfs_main.bzfs import main; main()"
-        found["bzfs"] = (
-            f"PYTHONPATH={HERE}/bzfs python3 -c '{program}' {source} root@localhost:sidetarget/bzfs{number} --recursive"
-        )
+        places = f"sidesource/bzfs{number} root@localhost:sidetarget/bzfs{number}"
+        found["bzfs"] = f"PYTHONPATH={HERE}/bzfs python3 -c '{program}' {places} --recursive"
     return found
 
 
@@ -110,17 +110,20 @@ def set_up(machine: Machine, port: int, bzfs: Path | None) -> None:
 def compare(machine: Machine, lab: Lab, number: int, bzfs: Path | None) -> dict[str, dict[str, tuple[float, int]]]:
     """By phase and tool: seconds and processes."""
     lab.config.write_text(f"port: {lab.port}\n" + GROUP.format(number=number))
-    machine.run(
-        f"zfs create sidesource/n{number}; zfs create sidetarget/witness{number}; "
-        f"for i in $(seq {number}); do zfs create sidesource/n{number}/d$i; done; "
-        f"for s in 1 2 3; do zfs snapshot -r sidesource/n{number}@day$s; done"
-    )
+    for tool in TOOLS:
+        machine.run(
+            f"zfs create sidesource/{tool}{number}; "
+            f"for i in $(seq {number}); do zfs create sidesource/{tool}{number}/d$i; done; "
+            f"for s in 1 2 3; do zfs snapshot -r sidesource/{tool}{number}@day$s; done"
+        )
+    for name in ("source", "target"):  # on one machine, each would list what belongs to the other, too
+        machine.run(f"sed -i '/^roots/d' {HERE}/{name}.conf; echo roots=side{name}/agent{number} >>{HERE}/{name}.conf")
     machine.run(agent("target", "report"))
     phases = {"first sync, 3 snapshots each": "true", "one new snapshot each": "day4", "nothing new": "true"}
     results: dict[str, dict[str, tuple[float, int]]] = {}
     for phase, snapshot in phases.items():
         if snapshot != "true":
-            machine.run(f"zfs snapshot -r sidesource/n{number}@{snapshot}")
+            machine.run("; ".join(f"zfs snapshot -r sidesource/{tool}{number}@{snapshot}" for tool in TOOLS))
         results[phase] = {}
         for tool, command in tools(machine, number, bzfs).items():
             results[phase][tool] = machine.measure(command)
@@ -131,8 +134,8 @@ def compare(machine: Machine, lab: Lab, number: int, bzfs: Path | None) -> dict[
 
 def has_all(machine: Machine, number: int) -> bool:
     """Whether the agent's replicas have the very snapshots of the source."""
-    guids = "zfs list -Hr -t snapshot -o guid sidesource/n{0} | sort >/tmp/side.1; "
-    guids += "zfs list -Hr -t snapshot -o guid sidetarget/witness{0} | sort >/tmp/side.2; "
+    guids = "zfs list -Hr -t snapshot -o guid sidesource/agent{0} | sort >/tmp/side.1; "
+    guids += "zfs list -Hr -t snapshot -o guid sidetarget/agent{0} | sort >/tmp/side.2; "
     return machine.run(guids.format(number) + "cmp /tmp/side.1 /tmp/side.2 && echo same || true").strip() == "same"
 
 

@@ -252,6 +252,16 @@ def test_a_rate_limit_lets_everything_through(world: World) -> None:
     assert world.backup.guids(COPY) == world.nas.guids(VIDEOS)
 
 
+@pytest.mark.parametrize("shell", ["dash", "mksh"])  # mksh counts to 2^31 only
+@pytest.mark.parametrize(("ours", "theirs"), [("3000000000", "-"), ("5000000000", "2147483648"), ("", "4294967296")])
+def test_a_rate_limit_may_be_large(world: World, ours: str, theirs: str, shell: str) -> None:
+    world.nas.configure(rate_limit=ours)
+    world.copied().witness.plan = [world.transfer(3, base=2, rate_limit=theirs)]
+    run = world.nas.agent("run", shell=shell)
+    assert run.returncode == 0, run.stderr
+    assert world.backup.guids(COPY) == world.nas.guids(VIDEOS)
+
+
 def test_an_unreachable_peer_is_a_failure(world: World) -> None:
     world.witness.plan = [world.transfer(1, target_ssh_hostname="nowhere")]
     assert world.nas.agent("run").returncode == 1

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent_world import AGENT, COPY, FAKE, VIDEOS, World, make_host, make_world
+from tests.agent_world import AGENT, COPY, FAKE, VIDEOS, World, calls_of, make_host, make_world
 
+SHELLS = ["dash", "bash --posix", "busybox sh", "mksh", "ksh"]
 COLUMNS = (
     "name,type,guid,createtxg,creation,used,referenced,written,encryption,receive_resume_token,origin,"
     "available,userrefs,readonly,mounted,mountpoint"
@@ -239,7 +240,7 @@ def test_a_signal_ends_a_transfer_that_can_be_resumed(world: World, tmp_path: Pa
     assert "it was stopped on this host" in world.witness.finished["a3"][2]
     with world.backup.pools() as backup:
         assert backup.token(COPY) is not None
-    assert {path.name for path in (tmp_path / "nas.state").iterdir()} == {"reported", "peers"}
+    assert {path.name for path in (tmp_path / "nas.state").iterdir()} == {"reported", "rows", "peers"}
 
 
 def test_progress_renews_the_lease(world: World) -> None:
@@ -249,6 +250,22 @@ def test_progress_renews_the_lease(world: World) -> None:
     progress = [json.loads(body) for body in world.witness.bodies("/progress")]
     assert progress
     assert progress[0] == {"bytes_done": 3500, "bytes_total": 3500}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_worker_that_is_killed_alone_keeps_no_other_waiting(world: World, tmp_path: Path, shell: str) -> None:
+    world.nas.fault('{"send": {"hang": 20}}')
+    world.witness.plan = [world.transfer(1), world.transfer(3, base=1, depends_on="a1")]
+    command = world.nas.command("run", shell=shell.split())
+    with (world.nas.folder / "said").open("w") as said:
+        agent = subprocess.Popen(command, env=world.nas.environment, stderr=said, cwd=world.nas.folder)
+    wait_until(lambda: any(call[0] == "send" for call in calls_of(world.nas)))
+    (run,) = (tmp_path / "nas.state").glob("tmp.*")
+    worker = int((run / "acts" / "1.taken").read_text())
+    os.kill(int((run / "workers").read_text().split()[worker - 1]), signal.SIGKILL)
+    assert agent.wait(60) == 1
+    assert f"worker {worker} is gone" in (world.nas.folder / "said").read_text()
+    assert world.witness.paths("/a3/start") == []
 
 
 @pytest.mark.parametrize("status", [403, 410])
