@@ -177,6 +177,11 @@ def test_what_wins_is_as_old_as_the_group_says_before_it_is_sent(hosts: Hosts, s
     assert made is not None
     early = choose(CONFLICT, "manual", "A", False, policy, members, NO_WORK, made + 59)
     assert "wait until its snapshots are as old as the group's min_age_s says" in (early.refused or "")
+    held = members[0].replicas["pool/root/data"]
+    undated = tuple(replace(snapshot, creation=None) for snapshot in held.snapshots)
+    unknown = replace(members[0], replicas={held.dataset: replace(held, snapshots=undated)})
+    never = choose(CONFLICT, "manual", "A", False, policy, [unknown, *members[1:]], NO_WORK, made + 60)
+    assert "wait until its snapshots are as old as the group's min_age_s says" in (never.refused or "")
     due = choose(CONFLICT, "manual", "A", False, policy, members, NO_WORK, made + 60)
     assert due.refused is None
     assert [step.end.name for step in due.steps if step.source and step.end] == [sent]
