@@ -126,6 +126,9 @@ def _meanings(kind: Any) -> dict[str, str]:
 def decode_part(text: str, kind: Any, loc: str) -> Any:
     """A part of a path or query as a msgspec type. Raises Invalid."""
     plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    digits = text.removeprefix("-")
+    if plain is int and not (digits.isascii() and digits.isdecimal()):  # msgspec takes 1e3 for a thousand
+        raise Invalid.at(loc, "Expected `int` in decimal digits")
     try:
         return msgspec.convert(text, kind, strict=plain not in (int, bool))  # elsewhere lax is too lax: 0.5 as a time
     except msgspec.ValidationError as error:

@@ -2,6 +2,7 @@
 
 import io
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -72,3 +73,10 @@ def test_a_parameter_is_never_null() -> None:
     for query in ("since=null", "guid=null", "system_id=null", "since=0.5", "limit=1.5", "limit=null"):
         with pytest.raises(Invalid):
             decode_query(b.SnapshotQuery, query)
+
+
+@pytest.mark.parametrize("text", ["1e3", "1.0", "+5", " 5", "5 ", "\u0665", "0x5", "5_0", "", "-", "--5", "9" * 5000])
+def test_a_number_in_a_query_is_decimal_digits(text: str) -> None:
+    assert decode_query(b.Page, "limit=50&offset=0").limit == 50
+    with pytest.raises(Invalid):
+        decode_query(b.Page, f"limit={quote(text)}")
