@@ -51,6 +51,22 @@ def test_there_is_a_place_to_rename_it_to() -> None:
     assert "zfs rename tank/photos tank/new/pictures on hostB" in reasons(made)
 
 
+def test_nothing_is_told_to_move_below_itself() -> None:
+    made = plan({"photos/old": "1 2 3"}, {"photos": "1 2"})
+    assert "under another name" not in reasons(made)
+
+
+def test_a_name_that_is_taken_is_no_place_to_rename_it_to() -> None:
+    made = plan({"pictures": "1 2 3"}, {"photos": "1 2", "pictures": "()"})
+    assert "tank/pictures exists on hostB without any snapshot" in reasons(made)
+    assert "under another name" not in reasons(made)
+
+
+def test_what_lies_elsewhere_does_not_move_along() -> None:
+    made = plan({"pictures": "1 2 3", "pictures/raw": "5 6"}, {"photos": "1 2", "raw": "5"})
+    assert "zfs rename tank/raw tank/pictures/raw on hostB" in reasons(made)
+
+
 def test_a_new_dataset_under_the_old_name_comes_after_the_rename() -> None:
     made = plan({"pictures": "1 2 3", "photos": "8 9"}, {"photos": "1 2"})
     assert made.steps == ()
@@ -73,6 +89,7 @@ def test_without_a_hub_both_names_wait() -> None:
         ({"data": "1 2 3"}, {"other": "1 2 X"}),  # it could not go on under its new name either
         ({"data": "1 2 3"}, {"other": "8 9"}),
         ({"data": "1 2 3"}, {"other": "~1 ~2"}),
+        ({"photos": "1 3", "pictures": "2 4"}, {"photos": "1 2"}),  # photos goes on as photos
     ],
 )
 def test_what_is_not_renamed_is_sent(hub: dict[str, str], replica: dict[str, str]) -> None:
