@@ -194,7 +194,7 @@ def _needed_elsewhere(work: Work, now: float) -> _Elsewhere:
     for each in sorted(work.neighbours, key=lambda each: each.policy.group_id):
         theirs = replace(work, decisions=each.decisions)
         members = sorted(apply_credits(each.members, work), key=lambda member: member.system_id)
-        gone = _gone_on_the_hub(each.policy, work)
+        gone = _gone_on_the_hub(each.policy, work) if each.policy.delete == "mirror" else {}
         for path, copies in _copies_by_path(each.policy, members, now).items():
             needs = _needs(path, copies, theirs, (), {})
             _need_only_copies(needs, each.policy, copies, _pruned_on_the_hub(each.policy, copies, gone))

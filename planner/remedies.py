@@ -385,12 +385,20 @@ def discard(case: Case) -> Remedy:
         (common.at_target.guid, case.loser.aside),
         f"{here.dataset} on {case.target.hostname} goes back to {common.at_target.name}: what is later is lost",
         end=common.at_target,
-        expected_guids=tuple(snapshot.guid for snapshot in common.own),
+        expected_guids=tuple(dict.fromkeys((*(own.guid for own in common.own), *_marks_after(here, common)))),
         expected_written=here.written,
         destructive=True,
     )
     kept = here.snapshots[: len(here.snapshots) - len(common.own)]
     return _catch_up(remedy, replace(here, snapshots=kept, written=0, resume_token=None))
+
+
+def _marks_after(here: Replica, common: Common) -> tuple[str, ...]:
+    """What the bookmarks are of that a rollback takes along: those made since (zfs-rollback(8))."""
+    since = common.at_target.createtxg
+    return tuple(
+        mark.guid for mark in here.bookmarks if since is None or mark.createtxg is None or mark.createtxg > since
+    )
 
 
 def _discard_problem(case: Case, here: Replica, common: Common) -> str | None:

@@ -117,8 +117,9 @@ def obey(step: Step, hosts: Hosts, cut: int | None = None) -> None:
             pools.abort(name)
         case "rollback":
             assert step.end is not None
-            later = pools.guids(name)[pools.guids(name).index(step.end.guid) + 1 :]
-            assert tuple(later) == step.expected_guids
+            kept, goal = pools.dataset(name), pools.find(f"{name}@{step.end.name}")
+            later = [each.guid for each in kept.snapshots + kept.bookmarks if each.createtxg > goal.createtxg]
+            assert tuple(dict.fromkeys(later)) == step.expected_guids
             pools.rollback(name, step.end.name, recursive=True)
         case _:
             raise AssertionError(step.type)

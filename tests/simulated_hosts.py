@@ -39,6 +39,7 @@ class Host:
     root: str
     system_id: str = ""
     up: bool = True
+    off_at: float = 0.0
     shelf: dict[str, Dataset] = field(default_factory=dict)  # the datasets of a pool that is not imported now
     changes: int = 0
     known_at: int = -1

@@ -56,6 +56,7 @@ def destroy(world: World, host: Host, pools: Pools, name: str) -> None:
     if world.dice.random() < 0.6:
         pools.create(name)
         snapshot(world, host, pools, name)
+        world.note("a dataset made anew")
 
 
 def grow(world: World, host: Host, pools: Pools, name: str) -> None:
@@ -85,6 +86,17 @@ def hold(world: World, host: Host, pools: Pools, name: str) -> None:
         pools.hold(name, snap.name, "kept")
 
 
+def lose_end(world: World, host: Host, pools: Pools, name: str) -> None:
+    """What a transfer that broke off was to bring goes, wherever it is."""
+    begun = [kept.partial for each in world.hosts.values() for kept in each.pools.datasets.values() if kept.partial]
+    end = world.dice.choice(begun).parts[0].to_guid
+    for each in world.hosts.values():
+        for kept in list(each.pools.datasets.values()):
+            with suppress(Refused):
+                each.pools.destroy_snapshots(kept.name, [snap.name for snap in kept.snapshots if snap.guid == end])
+                each.changes += 1
+
+
 def abort(world: World, host: Host, pools: Pools, name: str) -> None:
     pools.abort(name)
 
@@ -106,6 +118,9 @@ def replace_disk(world: World, host: Host, pools: Pools, name: str) -> None:
 def switch(world: World, host: Host, pools: Pools, name: str) -> None:
     """A host goes off or comes back; its agent does not survive that."""
     host.up = not host.up
+    if host.up and world.now - host.off_at > 60 * DAY:
+        world.note("a host away for months")
+    host.off_at = world.now
     world.crash(host)
 
 
@@ -137,6 +152,7 @@ DEEDS: dict[Deed, int] = {
     bookmark: 2,
     lose_bookmark: 1,
     hold: 2,
+    lose_end: 3,
     abort: 1,
     export: 1,
     replace_disk: 1,
@@ -145,7 +161,7 @@ DEEDS: dict[Deed, int] = {
     fill: 2,
     load_key: 1,
 }
-ABOUT_THE_HOST = (export, replace_disk, switch, lie, grow, fill)
+ABOUT_THE_HOST = (lose_end, export, replace_disk, switch, lie, grow, fill)
 
 
 def befall(world: World) -> None:

@@ -34,7 +34,7 @@ from handlers.request import Caller, Request, Witness
 from planner.model import Member, Plan, Policy, Work
 from store import NotFound, Store
 from tests.memory_engine import MemoryEngine
-from tests.simulated_hosts import COLUMNS_REPORTED, Action, Host, Run, Unreachable
+from tests.simulated_hosts import COLUMNS_REPORTED, TRANSFERS, Action, Host, Run, Unreachable
 from tests.zfs_model import Pools
 from tests.zfs_values import Stream
 
@@ -182,7 +182,20 @@ class World:
             self.call(host, finish, action["action_id"], status, proof, raw=log.encode())
         except HTTP_ERRORS:
             return False
+        if status == 0 and action["action_type"] in TRANSFERS:
+            self._note_source(action)
         return True
+
+    def _note_source(self, action: Action) -> None:
+        """Count what a spoke has sent, and what the hub could not have sent."""
+        hub_id = next(group.options["hub_system_id"] for group in self.groups if group.id == action["sync_group_id"])
+        if hub_id not in (None, action["source_system_id"]):
+            self.note("passed on by a spoke")
+            hub, source = self.hosts[hub_id], self.hosts[action["source_system_id"]]
+            held = hub.pools.datasets.get(hub.dataset(source.path(action["dataset"]) or ""))
+            marks = [mark.guid for mark in held.snapshots + held.bookmarks] if held else []
+            if action["incremental_base_guid"] not in ("-", *marks):
+                self.note("a relay")
 
     def cut(self, stream: Stream) -> Stream:
         """A stream that may break off."""
@@ -307,6 +320,8 @@ def groups_of(dice: random.Random, hosts: dict[str, Host]) -> list[Group]:
         case _:
             return [Group("group", hosts, options)]
     second = {**options_for(dice, first), "raw": options["raw"]}  # of one replica there is one form
+    for each in (options, second):  # to put a whole root aside is enough work for one group
+        each["datasets"]["include"] = ["*/**" if glob == "**" else glob for glob in each["datasets"]["include"]]
     return [
         Group("group", {each: hosts[each] for each in near}, options),
         Group("other", {each: hosts[each] for each in (first, *far)}, second),

@@ -25,7 +25,7 @@ from functools import partial
 from unittest.mock import patch
 from uuid import UUID
 
-from planner.model import Plan
+from planner.model import Conflict, Plan
 from store import Store
 from tests.postgres_server import Server, server
 from tests.simulated_hosts import Host
@@ -36,6 +36,7 @@ from tests.zfs_model import Refused
 
 ROUNDS = 12
 DECISIONS = 6  # times that the person looks
+APART = ".empty"  # in the name of what a person has put out of the way
 REASONS = (
     "the hub, has no",  # it is for a person to say whether it should
 )
@@ -183,10 +184,10 @@ def decide_all(world: World, group: Group) -> None:
         host = world.hosts[cell.system_id]
         if cell.is_source:
             take_snapshot(world, group, host, cell.dataset)
-        elif "it will be made anew" in cell.why or "rename or destroy it" in cell.why:
+        elif ("it will be made anew" in cell.why or "rename or destroy it" in cell.why) and APART not in cell.path:
             world.count += 1
             with suppress(Refused):
-                host.pools.rename(cell.dataset, f"{cell.dataset}.empty{world.count}")
+                host.pools.rename(cell.dataset, f"{cell.dataset}{APART}{world.count}")
                 host.changes += 1
     rename_as_told(world, group)
     for decision in world.inputs(group)[2].decisions:  # one taken before may wait for something new to send
@@ -203,9 +204,16 @@ def decide_all(world: World, group: Group) -> None:
             world.report(winner)
             for current in world.plan(group).conflicts:  # that snapshot may have changed the evidence, and so the id
                 if current.path == conflict.path and current.type != "missing":
-                    letting_go = current.type == "diverged" and world.dice.random() < 0.4
-                    world.resolve(current.id, current.path, "manual", winner.system_id, discard=letting_go)
+                    decide(world, current, winner)
     world.set_time(world.now + 3 * HOUR)
+
+
+def decide(world: World, conflict: Conflict, winner: Host) -> None:
+    """By one of the rules, if that can decide here, or else for a winner."""
+    letting_go = conflict.type == "diverged" and world.dice.random() < 0.4
+    rule = world.dice.choice(("manual", "manual", "manual", "use_newest", "use_largest", "use_majority"))
+    if rule == "manual" or not world.resolve(conflict.id, conflict.path, rule, None, discard=letting_go):
+        world.resolve(conflict.id, conflict.path, "manual", winner.system_id, discard=letting_go)
 
 
 def rename_as_told(world: World, group: Group) -> None:
@@ -221,6 +229,7 @@ def rename_as_told(world: World, group: Group) -> None:
                 host.pools.rename(advice[1], advice[2])
                 host.changes += 1
                 world.report(host)
+                world.note("renamed as told")
                 break
         else:
             return
@@ -261,7 +270,10 @@ def unexplained(group: Group, plan: Plan) -> list[str]:
     return [
         f"{group.name}: {cell.path} on {cell.dataset}: {cell.status} {cell.why}"
         for cell in plan.cells
-        if cell.status != "in_sync" and "/" in cell.dataset and not any(words in cell.why for words in REASONS)
+        if cell.status != "in_sync"
+        and "/" in cell.dataset
+        and APART not in cell.path
+        and not any(words in cell.why for words in REASONS)
     ]
 
 

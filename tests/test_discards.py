@@ -36,6 +36,21 @@ def test_discard_rolls_back_what_was_decided_and_no_more() -> None:
     assert fits(hosts)
 
 
+def test_a_discard_names_the_bookmarks_that_go_along() -> None:
+    hosts = diverged(own="XY")
+    held = hosts["B"].dataset("pool/root/data").snapshots
+    marked = {snapshot.name: snapshot.guid for snapshot in held}
+    for name in "1X":
+        hosts["B"].bookmark("pool/root/data", name, f"of-{name}")
+    hosts["B"].destroy_snapshots("pool/root/data", ["X"])
+    option = pick(hosts, discard=True)
+    assert marked["X"] in option.steps[0].expected_guids
+    assert marked["1"] not in option.steps[0].expected_guids
+    assert marked["X"] not in option.losers[0].removable_guids
+    follow(decide(option), POLICY, hosts)
+    assert fits(hosts)
+
+
 def test_discard_of_what_was_only_written() -> None:
     hosts = diverged(own="", written=True)
     option = pick(hosts, discard=True)

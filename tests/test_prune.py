@@ -369,7 +369,8 @@ def test_what_another_group_has_only_one_copy_of_stays_until_there_is_another() 
     assert beside("B: 1 2 3  C: 1 3") == "A 2, B 1"
     assert beside("B: 1 2 3  C-: 1 2 3") == "B 1 2", "as far as is known"
     assert beside("B: 1 2 3  C: 1 3", snapshot_exclude=("s2",)) == "B 1 2"
-    assert beside("B: 1 3  C: 1 2 3", hub="B", directional=True) == "B 1 2", "its hub has destroyed it"
+    assert beside("B: 1 3  C: 2 3", hub="B", directional=True, delete="mirror") == "A 1, B 2", "its hub destroyed 2"
+    assert beside("B: 1 2 3  C: 1 3", hub="B", directional=True, delete="mirror") == "A 2, B 1"
 
 
 def test_a_decision_of_another_group_keeps_what_it_starts_from() -> None:

@@ -15,9 +15,37 @@ from planner.histories import Diverged, FastForward
 from tests.simulated_mishaps import DEEDS, abort, lose_bookmark
 from tests.simulation import simulate
 
-SEEDS = 150
+SEEDS = 210
 AT_ONCE = 10
-HAPPENS = (  # in these worlds, or else they prove little
+OFTEN = (  # in one world of fifty at least, or else they prove little
+    "two groups, a chain",
+    "two groups, a fan",
+    "abort_receive done",
+    "create_parent done",
+    "release done",
+    "rollback done",
+    "promote done",
+    "resume .*done",
+    "sync (raw )?from a bookmark .*done",
+    "resolved by use_newest|decided by use_newest",
+    "resolved by use_largest|decided by use_largest",
+    "resolved by use_majority|decided by use_majority",
+    "passed on by a spoke",
+    "a relay",
+    "a rename proposed",
+    "renamed as told",
+    "a mass deletion guarded",
+    "a host away for months",
+    "a dataset made anew",
+    "an agent crashed",
+    "another hub",
+    "a stream cut",
+    *(
+        f"people: {name}$"
+        for name in ("lie", "replace_disk", "export", "roll_back", "rename", "destroy", "fill", "lose_end")
+    ),
+)
+HAPPENS = (  # at least once
     "create done",
     "create volume done",
     "create raw done",
@@ -66,9 +94,9 @@ def tallies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("first", range(0, SEEDS, AT_ONCE))
 def test_worlds(first: int, tallies: Path) -> None:
     """Nothing happens that must not; and, told by the last worker to be done, all that should be tried was."""
-    tally = Counter[str]()
+    tally = Counter[str]()  # in how many worlds each thing happened
     for seed in range(first, first + AT_ONCE):
-        tally += simulate(seed)
+        tally.update(simulate(seed).keys())
     (tallies / f"{first}.new").write_text(json.dumps(tally))
     (tallies / f"{first}.new").rename(tallies / f"{first}.json")
     done = [*tallies.glob("*.json")]
@@ -77,6 +105,12 @@ def test_worlds(first: int, tallies: Path) -> None:
         for file in done:
             seen += Counter(json.loads(file.read_text()))
         assert [what for what in HAPPENS if not any(re.match(what, each) for each in seen)] == []
+        assert {what: most(seen, what) for what in OFTEN if most(seen, what) < SEEDS / 50} == {}
+
+
+def most(seen: Counter[str], what: str) -> int:
+    """In how many worlds something happened; of several ways, the most frequent one."""
+    return max((count for each, count in seen.items() if re.match(what, each)), default=0)
 
 
 def fail_within(seeds: int) -> None:
@@ -100,4 +134,16 @@ def test_a_planner_that_overlooks_what_was_written_is_noticed(monkeypatch: pytes
 def test_a_planner_that_leaves_out_its_reasons_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("planner.plan._skips", lambda strands: ())
     with pytest.raises(AssertionError, match="nothing is said of"):
+        fail_within(20)
+
+
+def test_a_planner_that_goes_by_the_order_of_its_facts_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("planner.sites.sorted", lambda items, **by: list(items), raising=False)
+    with pytest.raises(AssertionError, match="another order, another plan"):
+        fail_within(20)
+
+
+def test_a_planner_that_lets_bases_go_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("planner.prune._need_common", lambda needs, copy, other: None)
+    with pytest.raises(AssertionError, match="a pair has lost its base"):
         fail_within(20)

@@ -281,6 +281,8 @@ class Streams(Contents):
         if not dataset.partial:
             raise Refused(f"'{name}' does not have any resumable receive state to abort")
         if dataset.newborn:
+            if self.below(name):
+                raise Refused(f"cannot destroy '{name}': filesystem has children")
             del self.datasets[name]
         dataset.partial = None
 
