@@ -80,7 +80,7 @@ def _hindrance(steps: Sequence[Step], scene: Scene, step: Step) -> str | None:
     if scene.is_paused(step.path):
         return f"{step.target_dataset} is paused in this group"
     if step.source is not None and not scene.policy.window_open:
-        return "the group's transfer window is closed"
+        return f"the transfer window of the group {scene.policy.name} is closed"
     for system_id in (step.source, step.target):
         site = scene.site(system_id)
         barred = site.barred(step.path) if site is not None else None

@@ -242,6 +242,7 @@ def _receive_all(remedy: Remedy) -> None:
 def _resume(remedy: Remedy, here: Replica) -> None:
     """The rest of what broke off, if the winner still has it."""
     case = remedy.case
+    where = f"{here.dataset} on {case.target.hostname}"
     token = decode_resume_token(here.resume_token or "")
     end = case.source.get(token.to_guid) if token else None
     if not here.resume_token:
@@ -252,7 +253,7 @@ def _resume(remedy: Remedy, here: Replica) -> None:
         remedy.add(
             "abort_receive",
             (token.from_guid if token else None, token.to_guid if token else None),
-            f"{case.target.hostname} holds the beginning of a transfer that {case.winner.hostname} can't continue",
+            f"{where} holds the beginning of a transfer that {case.winner.hostname} can't continue",
             resume_token=here.resume_token,
         )
         remedy.refuse(f"{here.dataset} is received again once the broken transfer is dropped")
@@ -260,7 +261,7 @@ def _resume(remedy: Remedy, here: Replica) -> None:
         remedy.add(
             "resume",
             (token.from_guid, token.to_guid),
-            f"{case.target.hostname} holds a part of {end.name}: {case.winner.hostname} sends the rest",
+            f"{where} holds a part of {end.name}: {case.winner.hostname} sends the rest",
             executor=case.winner.system_id if case.policy.transfer == "push" else case.target.system_id,
             source=case.winner.system_id,
             source_dataset=case.source.replica.dataset,

@@ -170,7 +170,7 @@ def _held_back(scene: Scene, outcome: Outcome, hold: str | None) -> str | None:
     if scene.is_paused(path):
         return f"{target.dataset(path)} is paused in this group"
     if not policy.window_open and not outcome.apart:
-        return "the group's transfer window is closed"
+        return f"the transfer window of the group {policy.name} is closed"
     return hold
 
 

@@ -298,7 +298,7 @@ def test_what_was_set_aside_is_no_dataset_of_the_group() -> None:
         ({"paused_systems": frozenset("B")}, [], "hostB is paused"),
         ({"paused_systems": frozenset("A")}, ["rename B data"], "hostA is paused"),
         ({"paused_datasets": ("data",)}, [], "is paused in this group"),
-        ({"window_open": False}, ["rename B data"], "transfer window is closed"),
+        ({"window_open": False}, ["rename B data"], "transfer window of the group media is closed"),
     ],
 )
 def test_what_is_held_back_waits_with_all_that_depends_on_it(

@@ -136,7 +136,7 @@ def test_what_only_a_member_away_has_waits_for_it() -> None:
         ({"enabled": False}, "the group group is disabled"),
         ({"paused_systems": frozenset("B")}, "hostB is paused in this group"),
         ({"paused_datasets": ("da*",)}, "tank/data is paused in this group"),
-        ({"window_open": False}, "the group's transfer window is closed"),
+        ({"window_open": False}, "the transfer window of the group group is closed"),
     ],
 )
 def test_what_is_held_back_says_so(fields: dict[str, Any], reason: str) -> None:
