@@ -120,7 +120,7 @@ def _cases(
     hosts = {member.system_id: member.hostname for member in ordered}
     clones = _clones(ordered)
     stops = _unaccepted(ordered, work)
-    elsewhere = _needed_elsewhere(work, now)
+    elsewhere = _needed_elsewhere(work, hosts.keys(), now)
     known = {member.system_id: member for each in work.neighbours for member in each.members}
     known.update({member.system_id: member for member in ordered})
     unheard = [known[system_id] for system_id in sorted(known) if known[system_id].reported_at is None]
@@ -188,16 +188,19 @@ def _needs(path: str, copies: Sequence[_Copy], work: Work, steps: Iterable[Step]
     return needs
 
 
-def _needed_elsewhere(work: Work, now: float) -> _Elsewhere:
+def _needed_elsewhere(work: Work, here: Set[str], now: float) -> _Elsewhere:
     """What the members of other groups need of the systems that they share with this one."""
     found: dict[tuple[str, str], list[tuple[str, _Need]]] = {}
     for each in sorted(work.neighbours, key=lambda each: each.policy.group_id):
         theirs = replace(work, decisions=each.decisions)
         members = sorted(apply_credits(each.members, work), key=lambda member: member.system_id)
         gone = _gone_on_the_hub(each.policy, work) if each.policy.delete == "mirror" else {}
+        clones = _clones(members)
+        selected: dict[str, bool] = {}
         for path, copies in _copies_by_path(each.policy, members, now).items():
             needs = _needs(path, copies, theirs, (), {})
-            _need_only_copies(needs, each.policy, copies, _pruned_on_the_hub(each.policy, copies, gone))
+            pruned = _pruned_on_the_hub(each.policy, copies, gone)
+            _need_kept_copies(_Case(each.policy, copies, needs, None, pruned, clones, (), selected), here)
             for copy in copies:
                 for (system, guid), reasons in needs.found.items():
                     if system == copy.system:
@@ -207,15 +210,14 @@ def _needed_elsewhere(work: Work, now: float) -> _Elsewhere:
     return found
 
 
-def _need_only_copies(needs: _Needs, policy: Policy, copies: Sequence[_Copy], pruned: Set[str]) -> None:
-    """What a group wants and one of its members alone has, as far as is known: the others still get it from there."""
-    for copy in copies:
-        others = [other.history.places for other in copies if other is not copy]
+def _need_kept_copies(case: _Case, here: Set[str]) -> None:
+    """What a group wants and no system but those `here` has stays at one of them: the others still get it from there."""
+    others = [copy.history.places for copy in case.copies if copy.system not in here]
+    for copy in case.copies:
         for snapshot in copy.history.snapshots:
-            is_only = is_certain(snapshot) and not any(snapshot.guid in places for places in others)
-            is_chosen = selects(policy.snapshot_include, policy.snapshot_exclude, snapshot.name)
-            if is_only and is_chosen and snapshot.guid not in pruned:
-                needs.add(copy.system, snapshot.guid, "no other system has a copy", copy.system)
+            is_only_here = is_certain(snapshot) and not any(snapshot.guid in places for places in others)
+            if is_only_here and case.wants(snapshot) and _keeper(snapshot, case) in (None, copy):
+                case.needs.add(copy.system, snapshot.guid, "no other system keeps a copy", copy.system)
 
 
 def _need_common(needs: _Needs, copy: _Copy, other: _Copy) -> None:

@@ -373,6 +373,17 @@ def test_what_another_group_has_only_one_copy_of_stays_until_there_is_another() 
     assert beside("B: 1 2 3  C: 1 3", hub="B", directional=True, delete="mirror") == "A 2, B 1"
 
 
+def test_what_another_group_of_the_same_systems_wants_stays_with_one_of_them() -> None:
+    """This group does not choose it, and would let go of every copy."""
+    both = tuple(members("A: 1 2 3  B: 1 2 3"))
+    for hub, may_go in (("A", "B 1 2"), ("B", "A 1 2")):
+        other = replace(POLICY, group_id="other", name="offsite", hub=hub)
+        policy = replace(POLICY, snapshot_include=("s3",))
+        verdicts = judge(both, policy, Work(neighbours=(Neighbour(other, both),)))
+        assert droppable(verdicts) == may_go
+        assert the(verdicts, hub, "s1").reason == "no other system keeps a copy, in the group offsite"
+
+
 def test_a_decision_of_another_group_keeps_what_it_starts_from() -> None:
     loser = Loser("B", "tank/data", "2", ("3",), 0, "tank/data.aside-0")
     other = Neighbour(

@@ -429,7 +429,7 @@ def test_prunable_keeps_what_another_group_needs(small: Boxes) -> None:
     assert free == []
     assert "it is the newest snapshot shared with other, in the group second" in needed["s1"]["reason"]
     assert other.id in needed["s1"]["needed_by"]
-    assert "no other system has a copy, in the group second" in needed["s2"]["reason"]
+    assert "no other system keeps a copy, in the group second" in needed["s2"]["reason"]
     other.report(listing("pool: 1 2 3"), COLUMNS)
     free, needed = kept()
     assert free == ["s2"]
