@@ -211,7 +211,7 @@ def _needed_elsewhere(work: Work, here: Set[str], now: float) -> _Elsewhere:
 
 
 def _need_kept_copies(case: _Case, here: Set[str]) -> None:
-    """What a group wants and no system but those `here` has stays at one of them: the others still get it from there."""
+    """What a group wants and no system but those `here` has stays at one of them: others still get it from there."""
     others = [copy.history.places for copy in case.copies if copy.system not in here]
     for copy in case.copies:
         for snapshot in copy.history.snapshots:
