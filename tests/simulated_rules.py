@@ -367,14 +367,14 @@ class _Follower:
         return any(kept and kept is not lead and kept.snapshots and not follows(lead, kept) for kept in held)
 
     def waits_for_a_person(self) -> bool:
-        """Whether another group's winner needs a snapshot, or it moved with one above that is in the way itself."""
+        """Whether a winner needs a new snapshot, or it moved with one above that is in the way itself."""
         name = self.host.dataset(self.path)
         moved = (re.sub(r"\.aside-[0-9a-f]{8}", "", each) for each in self.host.pools.datasets if each != name)
-        skips = [(group, skip) for group in self.world.groups for skip in self.world.plan(group).skips]
-        told = [(group, skip) for group, skip in skips if skip.target == self.host.system_id]
-        if any(g is not self.group and s.path == self.path and "take a snapshot there" in s.reason for g, s in told):
+        skips = [skip for group in self.world.groups for skip in self.world.plan(group).skips]
+        told = [skip for skip in skips if skip.target == self.host.system_id]
+        if any(skip.path == self.path and "take a snapshot there" in skip.reason for skip in told):
             return True
-        ways_out = any("rename or destroy it" in s.reason for _, s in told if s.path in _above(self.path))
+        ways_out = any("rename or destroy it" in skip.reason for skip in told if skip.path in _above(self.path))
         return name in moved and ways_out
 
     def accepted(self, lacking: list[Snapshot], held: Dataset | None) -> str | None:
