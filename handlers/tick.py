@@ -116,7 +116,8 @@ class Ticker:
     def stop(self) -> None:
         """End it, after the tick that runs now if it takes no longer than a few seconds."""
         self._ended.set()
-        self._thread.join(5)
+        if self._thread.is_alive():  # a signal may come before it has begun
+            self._thread.join(5)
 
     def _run(self) -> None:
         while not self._ended.is_set():
