@@ -136,6 +136,24 @@ def test_a_diverged_replica_is_set_aside_cloned_and_promoted(world: World) -> No
         }
 
 
+@pytest.mark.parametrize(("mark", "refused"), [("day 1", True), ("day 2", True), ("after", False)])
+def test_promote_refuses_what_the_kernel_would_panic_at(world: World, mark: str, refused: bool) -> None:
+    """A bookmark that would come along, with a name that the clone's own has; younger ones stay where they are."""
+    world.copied()
+    with world.backup.pools() as backup:
+        backup.snapshot(COPY, "after")
+        backup.create("vault/nas/clone")
+        backup.dataset("vault/nas/clone").origin = f"{COPY}@day 2"
+        backup.snapshot("vault/nas/clone", "own")
+        backup.bookmark("vault/nas/clone", "own", "twice")
+        backup.bookmark(COPY, mark, "twice")
+    world.witness.plan = [world.change("promote", target_dataset="vault/nas/clone")]
+    run = world.backup.agent("run")
+    assert run.returncode == int(refused), run.stderr
+    assert any(call[0] == "promote" for call in calls_of(world.backup)) != refused
+    assert not refused or "both have a bookmark named twice: not touched" in world.witness.finished["c-promote"][2]
+
+
 def test_a_rename_that_was_done_already_is_done(world: World) -> None:
     guids = world.copied().backup.guids(COPY)
     row = world.change("rename", snapshot_guid=guids[-1], expected_written="0", new_name="vault/nas/aside")
