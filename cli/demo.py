@@ -203,7 +203,7 @@ def _on_backup(moment: datetime, now: datetime) -> Iterator[Dataset]:
             case "paperless":
                 continue
             case "photos":
-                yield dataset.until(unix - 2 * DAY)
+                yield dataset.until(unix - 3 * DAY)
             case "media/series":
                 yield dataset.until(unix - 6 * HOUR)
             case "media/films":
