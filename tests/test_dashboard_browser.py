@@ -92,7 +92,7 @@ def test_a_morning(visitor: Visitor) -> None:
     assert "late" in row.locator("td.late").inner_text()
     row.get_by_role("link").click()
     picture = page.locator("svg.timeline:visible")
-    assert "26 missing" in (picture.get_attribute("aria-label") or "")
+    assert "27 missing" in (picture.get_attribute("aria-label") or "")
     assert picture.locator("circle.base").count() == 1
     assert picture.locator("text.host").all_text_contents() == ["nas source", "backup late"]
     page.get_by_role("button", name="Sign out").click()
