@@ -8,9 +8,8 @@ from typing import Any
 
 from handlers.beats import beat_of
 from handlers.events import record
-from handlers.gathering import members_of, policy_of, window_open, work_of
+from handlers.gathering import planning_of, window_open
 from handlers.notify import alerts_message, digest_message, put_messages
-from handlers.planning import plan_for
 from handlers.request import Request
 from handlers.resolving import record_check
 from handlers.sync_groups import SyncGroup, all_groups
@@ -117,8 +116,7 @@ def _find(request: Request) -> Findings:
     looked_at = []
     for group in all_groups(request):
         try:
-            policy, members, work = policy_of(request, group), members_of(request.store, group), work_of(request, group)
-            plan = plan_for(request.store, policy, members, work, request.now.timestamp())
+            policy, members, work, plan = planning_of(request, group)
         except StoreError as unreadable:
             text = f"nothing is known of {group.name}: {unreadable}"
             findings.troubles.append(Trouble(f"store:{group.id}", "store", "critical", text))

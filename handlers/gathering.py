@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime, time
-from typing import Any
+from typing import Any, NamedTuple
 
 from handlers.beats import beat_of
 from handlers.planning import plan_for
@@ -31,15 +31,24 @@ from store import LEASES, REGISTRY, NotFound, Store, StoreError, group_records, 
 from store import documents as kept
 
 
+class Planning(NamedTuple):
+    """A group's plan, and what it was made of."""
+
+    policy: Policy
+    members: list[Member]
+    work: Work
+    plan: Plan
+
+
+def planning_of(request: Request, group: SyncGroup) -> Planning:
+    """The group's plan as of now, and its facts."""
+    policy, members, work = policy_of(request, group), members_of(request.store, group), work_of(request, group)
+    return Planning(policy, members, work, plan_for(request.store, policy, members, work, request.now.timestamp()))
+
+
 def plan_of(request: Request, group: SyncGroup) -> Plan:
     """The group's plan as of now."""
-    return plan_for(
-        request.store,
-        policy_of(request, group),
-        members_of(request.store, group),
-        work_of(request, group),
-        request.now.timestamp(),
-    )
+    return planning_of(request, group).plan
 
 
 def policy_of(request: Request, group: SyncGroup) -> Policy:

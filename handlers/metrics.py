@@ -10,10 +10,9 @@ from typing import Any, get_args
 
 from handlers.alerts import alerts_in_force
 from handlers.beats import beat_of
-from handlers.gathering import members_of, policy_of, work_of
+from handlers.gathering import planning_of
 from handlers.meter import add_counts
 from handlers.notify import waiting_messages
-from handlers.planning import plan_for
 from handlers.request import Answer, Request
 from handlers.sync_groups import SyncGroup, all_groups
 from handlers.tick import last_tick
@@ -58,9 +57,7 @@ class _Stands:
         request = self._request
         for group in all_groups(request):
             try:
-                work, members = work_of(request, group), members_of(request.store, group)
-                policy, now = policy_of(request, group), request.now.timestamp()
-                plan = plan_for(request.store, policy, members, work, now)
+                _, members, work, plan = planning_of(request, group)
             except StoreError:
                 self._unreadable += 1
             else:

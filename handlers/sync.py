@@ -8,11 +8,11 @@ from typing import Any, cast
 from handlers import plan_answers as a
 from handlers.bodies import OfSystem, StateQuery
 from handlers.errors import Forbidden, Malformed
-from handlers.gathering import member_by_id, members_of, policy_of, work_of
+from handlers.gathering import member_by_id, members_of, planning_of, work_of
 from handlers.instructions import GroupPlan, answer_instructions
 from handlers.memory import Memory
 from handlers.pages import paginated
-from handlers.planning import GROUPS, plan_for
+from handlers.planning import GROUPS
 from handlers.request import SCRIPT, Answer, Request
 from handlers.resolving import cell_id, record_check
 from handlers.snapshots import snapshot_id
@@ -27,8 +27,7 @@ from store.documents import SyncState
 
 def group_plan(request: Request, group: SyncGroup) -> GroupPlan:
     """A group with its plan as of now."""
-    members, policy = members_of(request.store, group), policy_of(request, group)
-    plan = plan_for(request.store, policy, members, work_of(request, group), request.now.timestamp())
+    policy, members, _, plan = planning_of(request, group)
     return GroupPlan(group, policy, {member.system_id: member for member in members}, plan)
 
 
