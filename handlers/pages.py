@@ -13,13 +13,22 @@ Shown = TypeVar("Shown")
 
 
 def paginated(
-    request: Request, path: str, query: Page, found: Sequence[Any], present: Callable[[Any], Shown]
+    request: Request,
+    path: str,
+    query: Page,
+    found: Sequence[Any],
+    present: Callable[[Any], Shown],
+    total: int | None = None,
 ) -> Answer[list[Shown]]:
-    """The asked part of `found` as an Answer, each element as `present` shows it."""
+    """The asked part of `found` as an Answer, each element as `present` shows it.
+
+    `total` says how many there are, where `found` goes no further than the asked part.
+    """
+    total = len(found) if total is None else total
     body = [present(element) for element in found[query.offset : query.offset + query.limit]]
-    headers = {"X-Total-Count": str(len(found))}
+    headers = {"X-Total-Count": str(total)}
     links = []
-    if query.offset + query.limit < len(found):
+    if query.offset + query.limit < total:
         links.append(_link(request, path, query, query.offset + query.limit, "next"))
     if query.offset > 0:
         links.append(_link(request, path, query, max(0, query.offset - query.limit), "prev"))

@@ -140,8 +140,7 @@ def list_snapshots(request: Request, query: SnapshotQuery) -> Answer[list[a.Snap
     count = itertools.count()
     matching = (each for each, _ in zip(_matching(request, query), count, strict=False))
     part = heapq.nsmallest(query.offset + query.limit, matching)
-    padded: list[Any] = part + [None] * (next(count) - len(part))
-    return paginated(request, "/snapshots", query, padded, lambda each: present_snapshot(each[1], *each[4:]))
+    return paginated(request, "/snapshots", query, part, lambda each: present_snapshot(each[1], *each[4:]), next(count))
 
 
 def show_snapshot(request: Request, snapshot_id: str) -> a.Snapshot:
@@ -165,8 +164,7 @@ def list_history(request: Request, query: HistoryQuery) -> Answer[list[a.History
                 if gone.at >= start and query.dataset in (None, gone.dataset):
                     entries += _entries_of_gone(system_id, gone, start)
     part = heapq.nlargest(query.offset + query.limit, entries, key=lambda each: (each["at"], each["name"]))
-    padded: list[Any] = part + [None] * (len(entries) - len(part))
-    return paginated(request, "/snapshots/history", query, padded, lambda entry: entry)
+    return paginated(request, "/snapshots/history", query, part, lambda entry: entry, len(entries))
 
 
 def _entries_of_gone(system_id: str, gone: Any, start: datetime) -> Iterator[a.HistoryEntry]:
