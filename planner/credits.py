@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from planner.model import Bookmark, Credit, Member, Replica, Snapshot, Step, Work
+from planner.paths import is_below
 
 Replicas = dict[str, Replica]
 
@@ -90,7 +91,7 @@ def _encryption(replicas: Replicas, step: Step, known: dict[str, Member]) -> str
 
 def _rename(replicas: Replicas, old: str, new: str) -> None:
     """Children move along, and clones of what moved name its new place."""
-    moved = [name for name in replicas if name == old or name.startswith(f"{old}/")]
+    moved = [name for name in replicas if is_below(name, old)]
     for name in moved:
         replica = replicas.pop(name)
         replicas[new + name[len(old) :]] = replace(replica, dataset=new + name[len(old) :])

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from planner.model import Lease, Step
+from planner.paths import is_below
 
 
 def stands_in_the_way(lease: Lease, step: Step) -> bool:
@@ -17,7 +18,7 @@ def moves(work: Lease | Step, system: str, dataset: str) -> bool:
     if work.type != "rename" or work.target != system:
         return False
     names = (name for name in (work.target_dataset, work.new_name) if name is not None)
-    return any(f"{dataset}/".startswith(f"{name}/") for name in names)
+    return any(is_below(dataset, name) for name in names)
 
 
 def _places(work: Lease | Step) -> Iterator[tuple[str, str]]:
