@@ -17,6 +17,11 @@ FAKE = Path(__file__).parent / "fake"
 AGENT = Path(__file__).parents[1] / "deploy" / "zfs-sync-agent"
 VIDEOS = "tank/home videos"  # names may contain spaces
 COPY = "vault/nas/home videos"
+SHELLS = ["dash", "bash --posix", "busybox sh", "mksh", "ksh"]
+COLUMNS = (  # of a full report
+    "name,type,guid,createtxg,creation,used,referenced,written,encryption,receive_resume_token,origin,"
+    "available,userrefs,readonly,mounted,mountpoint"
+)
 
 
 @dataclass

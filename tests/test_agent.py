@@ -9,10 +9,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.agent_world import COPY, VIDEOS, World, calls_of, make_world
+from tests.agent_world import COLUMNS, COPY, SHELLS, VIDEOS, World, calls_of, make_world
 from tests.tokens import encode_resume_token
-
-SHELLS = ["dash", "bash --posix", "busybox sh", "mksh", "ksh"]
 
 
 @pytest.fixture
@@ -51,12 +49,6 @@ def test_push_a_full_stream_and_then_the_increments(world: World, shell: str) ->
     ]
     assert receives[1] == ["receive", "-s", "-u", COPY]
     assert world.witness.bodies("/inventory") == []  # what was sent is nothing new here
-
-
-COLUMNS = (
-    "name,type,guid,createtxg,creation,used,referenced,written,encryption,receive_resume_token,origin,"
-    "available,userrefs,readonly,mounted,mountpoint"
-)
 
 
 def test_pull(world: World) -> None:

@@ -10,9 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.agent_world import AGENT, COPY, VIDEOS, Host, World, calls_of, make_world
-
-SHELLS = ["dash", "bash --posix", "busybox sh", "mksh", "ksh"]
+from tests.agent_world import AGENT, COPY, SHELLS, VIDEOS, Host, World, calls_of, make_world
 
 
 @pytest.fixture

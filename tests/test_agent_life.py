@@ -12,13 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent_world import AGENT, COPY, FAKE, VIDEOS, World, calls_of, make_host, make_world
-
-SHELLS = ["dash", "bash --posix", "busybox sh", "mksh", "ksh"]
-COLUMNS = (
-    "name,type,guid,createtxg,creation,used,referenced,written,encryption,receive_resume_token,origin,"
-    "available,userrefs,readonly,mounted,mountpoint"
-)
+from tests.agent_world import AGENT, COLUMNS, COPY, FAKE, SHELLS, VIDEOS, World, calls_of, make_host, make_world
 
 
 @pytest.fixture

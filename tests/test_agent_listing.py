@@ -5,13 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent_world import COPY, VIDEOS, Host, World, calls_of, make_world
-
-SHELLS = ["dash", "bash --posix", "busybox sh", "mksh", "ksh"]
-COLUMNS = (
-    "name,type,guid,createtxg,creation,used,referenced,written,encryption,receive_resume_token,origin,"
-    "available,userrefs,readonly,mounted,mountpoint"
-)
+from tests.agent_world import COLUMNS, COPY, SHELLS, VIDEOS, Host, World, calls_of, make_world
 
 
 @pytest.fixture
