@@ -204,6 +204,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def wait_until_ready(port: int, log: Path) -> None:
+    """Until a witness that listens there is ready; its log in the AssertionError if it never is."""
+    for _ in range(600):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=10).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise AssertionError(log.read_text())
+
+
 def same_contents(one: Host, dataset: str, other: Host, copy: str) -> bool:
     """Whether two datasets hold the same (the copy may have older snapshots, too)."""
     left, right = one.look().dataset(dataset), other.look().dataset(copy)

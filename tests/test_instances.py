@@ -24,7 +24,7 @@ import pytest
 from store import REGISTRY, Store, heartbeat_of
 from tests.boxes import COLUMNS, listing
 from tests.front import Nginx
-from tests.lab import CHECKOUT, free_port
+from tests.lab import CHECKOUT, free_port, wait_until_ready
 from tests.postgres_server import Server
 from tests.witness import ADMIN, BASE, ENROLL
 
@@ -55,18 +55,9 @@ class Instances:
                 started = subprocess.Popen(command, env=environ, stdout=log, stderr=log, start_new_session=True)
             self.processes.append(started)
         for port in self.ports:
-            self._wait_for(port)
+            wait_until_ready(port, self.log)
         self.addresses = [f"http://127.0.0.1:{port}" for port in self.ports]
         self.trust: ssl.SSLContext | None = None
-
-    def _wait_for(self, port: int) -> None:
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=10).close()
-                return
-            except OSError:
-                time.sleep(0.05)
-        raise AssertionError(self.log.read_text())
 
     def ask(self, dice: random.Random, method: str, path: str, body: Any = None, key: str = ADMIN, **more: str) -> Any:
         """The status and the JSON of an answer, by any instance. What may have been done is asked for again."""

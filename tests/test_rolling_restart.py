@@ -4,7 +4,6 @@ import subprocess
 import sys
 import tarfile
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.front import Nginx
-from tests.lab import CHECKOUT, Lab, free_port
+from tests.lab import CHECKOUT, Lab, free_port, wait_until_ready
 from tests.store_samples import Place
 from tests.test_topologies import fill
 from tests.witness import ENROLL
@@ -54,13 +53,7 @@ class Site(Lab):
 
     def wait_for(self, number: int) -> None:
         """Until an instance is ready."""
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.ports[number]}/health/ready", timeout=10).close()
-                return
-            except OSError:
-                time.sleep(0.05)
-        raise AssertionError((self.folder / "witness.log").read_text())
+        wait_until_ready(self.ports[number], self.folder / "witness.log")
 
     def upgrade(self, number: int) -> None:
         """An instance ends, and one of this version takes its place."""
