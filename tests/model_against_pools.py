@@ -27,7 +27,7 @@ KINDS = {  # why zfs refuses: how it says so
     "base not earlier": r"not (?:an )?earlier|incremental source \(.*\) does not exist",
     "target exists": r"exists\s+must specify -F",
     "name taken": r"already exists|bookmark exists",
-    "absent": r"does not exist|could not find|no such tag",
+    "absent": r"does not exist|no longer exists|could not find|no such tag",
     "partial": r"partially-complete state",
     "nothing partial": r"does not have any resumable|no partially received",
     "busy": r"is busy",

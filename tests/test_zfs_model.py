@@ -213,6 +213,8 @@ def test_rollback_takes_younger_bookmarks_along(nas: Pools) -> None:
 
 def test_a_held_snapshot_stays(nas: Pools) -> None:
     nas.hold("tank/docs", "day1", "keep")
+    with pytest.raises(Refused, match="tag already exists"):
+        nas.hold("tank/docs", "day1", "keep")
     with pytest.raises(Refused, match="busy"):
         nas.destroy_snapshots("tank/docs", ["day2", "day1"])
     assert len(nas.guids("tank/docs")) == 3

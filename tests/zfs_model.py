@@ -125,6 +125,8 @@ class Pools(Streams):
 
     def hold(self, name: str, snap: str, tag: str) -> None:
         """Put a hold on a snapshot."""
+        if tag in self.find(f"{name}@{snap}").holds:
+            raise Refused(f"cannot hold snapshot '{name}@{snap}': tag already exists on this dataset")
         self._change(name, snap, lambda kept: replace(kept, holds=(*kept.holds, tag)))
 
     def release(self, name: str, snap: str, tag: str) -> None:
