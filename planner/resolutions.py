@@ -171,7 +171,8 @@ def _outcome(
     holders: Sequence[_Holder],
     now: float,
 ) -> Option:
-    losers = _losers(conflict, policy, winner, members, holders, now)
+    at_odds = _losers(conflict, policy, winner, members, holders, now)
+    losers = at_odds if discard else _able_to_move(at_odds, policy)
     decision = Decision(conflict.id, conflict.path, strategy, winner.member.system_id, discard, losers)
     others = replace(work, decisions=tuple(d for d in work.decisions if d.path != conflict.path))
     steps, skips = resolution_steps(decision, policy, members, others, now)
@@ -188,9 +189,21 @@ def _outcome(
         lost,
         lost_bytes,
         _send_bytes(steps),
-        " ".join([*(_cost(loser, winner, discard, steps, members) for loser in losers), *_unsent(policy, winner)]),
+        " ".join(
+            [
+                *(_cost(loser, winner, discard, steps, members) for loser in losers),
+                *(f"{loser.dataset} is a pool, and stays as it is." for loser in at_odds if loser not in losers),
+                *_unsent(policy, winner),
+            ]
+        ),
         refused,
     )
+
+
+def _able_to_move(losers: tuple[Loser, ...], policy: Policy) -> tuple[Loser, ...]:
+    """Those that can be set aside: a pool can't be renamed, which keeps nobody else in conflict unless it leads."""
+    able = tuple(loser for loser in losers if "/" in loser.dataset or loser.system_id == policy.hub)
+    return able or losers
 
 
 def _losers(

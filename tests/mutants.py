@@ -1,10 +1,11 @@
 """Each rule of planning, conflicts and deleting, broken on purpose: which test notices?
 
-    python -m tests.mutants [--first N] [--rules TEXT] [PYTEST ARGUMENTS]
+    python -m tests.mutants [--first N] [--rules TEXT] [--worlds N] [PYTEST ARGUMENTS]
 
-Each of tests/mutants.txt is tried in a copy of this checkout, by default with the tests that know no single rule:
-every small case, and the simulated worlds. A rule that these do not notice is then tried with UNIT_TESTS. It takes a
-minute or so a rule. A line for each says which test failed first; the exit status is 1 if one survived everything.
+Each of tests/mutants.txt is tried in a copy of this checkout, by default with the tests that know no single rule: the
+simulated worlds (the first N of them), and every small case. A rule that these do not notice is then tried with
+UNIT_TESTS. It takes a minute or so a rule. A line for each says which test failed first; the exit status is 1 if one
+survived everything.
 """
 
 import argparse
@@ -17,9 +18,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.test_simulation import AT_ONCE, SEEDS
+
 HERE = Path(__file__).parent.parent
 LIST = HERE / "tests/mutants.txt"
-WHOLE = ("tests/test_simulation.py::test_worlds", "tests/test_exhaustive.py")
+WORLDS = "tests/test_simulation.py::test_worlds"
+SMALL_CASES = "tests/test_exhaustive.py"
 UNIT_TESTS = tuple(
     f"tests/test_{name}.py"
     for name in (
@@ -94,8 +98,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants")
     parser.add_argument("--first", type=int, default=0, help="the number of the first one")
     parser.add_argument("--rules", default="", help="only those with these words in them")
+    parser.add_argument("--worlds", type=int, default=SEEDS, help="how many are simulated, a multiple of ten")
     options, arguments = parser.parse_known_args()
-    suites = (tuple(arguments),) if arguments else (WHOLE, UNIT_TESTS)
+    worlds = [f"{WORLDS}[{first}]" for first in range(0, options.worlds, AT_ONCE)]
+    suites = (tuple(arguments),) if arguments else ((*worlds, SMALL_CASES), UNIT_TESTS)
     survived = 0
     with tempfile.TemporaryDirectory() as folder:
         checkout = Path(folder) / "checkout"

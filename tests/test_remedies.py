@@ -195,6 +195,16 @@ def test_what_can_not_be_set_aside() -> None:
     root = replace(CONFLICT, path="")
     option = choose(root, "manual", "A", False, POLICY, [one, other], NO_WORK, NOW)
     assert "a pool can't be renamed" in str(option.refused)
+    third = replace(
+        other, system_id="C", root="pool/c", replicas={"pool/c": replace(other.replicas["pool"], dataset="pool/c")}
+    )
+    option = choose(root, "manual", "A", False, POLICY, [one, other, third], NO_WORK, NOW)
+    assert {step.target for step in option.steps} == {"C"}  # which the pool does not hold up
+    assert [loser.system_id for loser in option.losers] == ["C"]
+    assert "pool is a pool, and stays as it is" in option.cost
+    led = replace(POLICY, directional=True, hub="B")
+    option = choose(root, "manual", "A", False, led, [one, other, third], NO_WORK, NOW)
+    assert "a pool can't be renamed" in str(option.refused)  # all the others would follow it on
 
 
 def test_a_column_that_was_not_reported_stops_it() -> None:
