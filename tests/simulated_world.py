@@ -320,8 +320,6 @@ def groups_of(dice: random.Random, hosts: dict[str, Host]) -> list[Group]:
         case _:
             return [Group("group", hosts, options)]
     second = {**options_for(dice, first), "raw": options["raw"]}  # of one replica there is one form
-    for each in (options, second):  # to put a whole root aside is enough work for one group
-        each["datasets"]["include"] = ["*/**" if glob == "**" else glob for glob in each["datasets"]["include"]]
     return [
         Group("group", {each: hosts[each] for each in near}, options),
         Group("other", {each: hosts[each] for each in (first, *far)}, second),
