@@ -8,6 +8,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import which
+from typing import Any
+
+import pytest
 
 from tests.scripted_witness import ScriptedWitness, action
 from tests.zfs_model import Pools
@@ -17,11 +21,23 @@ FAKE = Path(__file__).parent / "fake"
 AGENT = Path(__file__).parents[1] / "deploy" / "zfs-sync-agent"
 VIDEOS = "tank/home videos"  # names may contain spaces
 COPY = "vault/nas/home videos"
-SHELLS = ["dash", "bash --posix", "busybox sh", "mksh", "ksh"]
 COLUMNS = (  # of a full report
     "name,type,guid,createtxg,creation,used,referenced,written,encryption,receive_resume_token,origin,"
     "available,userrefs,readonly,mounted,mountpoint"
 )
+
+
+def shells(*names: str) -> list[Any]:
+    """A parameter for each, left out where it is not installed."""
+    return [
+        pytest.param(name, marks=pytest.mark.skipif(which(name.split()[0]) is None, reason=f"there is no {name} here"))
+        for name in names
+    ]
+
+
+SHELLS = shells(
+    "dash", "bash --posix", "busybox sh", "mksh", "ksh93", "yash"
+)  # those of Debian that can be sh elsewhere
 
 
 @dataclass

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.agent_world import COLUMNS, COPY, SHELLS, VIDEOS, World, calls_of, make_world
+from tests.agent_world import COLUMNS, COPY, SHELLS, VIDEOS, World, calls_of, make_world, shells
 from tests.tokens import encode_resume_token
 
 
@@ -244,7 +244,7 @@ def test_a_rate_limit_lets_everything_through(world: World) -> None:
     assert world.backup.guids(COPY) == world.nas.guids(VIDEOS)
 
 
-@pytest.mark.parametrize("shell", ["dash", "mksh"])  # mksh counts to 2^31 only
+@pytest.mark.parametrize("shell", shells("dash", "mksh"))  # mksh counts to 2^31 only
 @pytest.mark.parametrize(("ours", "theirs"), [("3000000000", "-"), ("5000000000", "2147483648"), ("", "4294967296")])
 def test_a_rate_limit_may_be_large(world: World, ours: str, theirs: str, shell: str) -> None:
     world.nas.configure(rate_limit=ours)

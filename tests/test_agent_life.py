@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent_world import AGENT, COLUMNS, COPY, FAKE, SHELLS, VIDEOS, World, calls_of, make_host, make_world
+from tests.agent_world import AGENT, COLUMNS, COPY, FAKE, SHELLS, VIDEOS, World, calls_of, make_host, make_world, shells
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_nobody_registers_who_cannot_keep_the_key(world: World, tmp_path: Path) 
     assert world.witness.calls == []
 
 
-@pytest.mark.parametrize("shell", ["dash", "mksh"])  # printf is a program of its own to mksh
+@pytest.mark.parametrize("shell", shells("dash", "mksh"))  # printf is a program of its own to mksh
 def test_no_key_is_on_any_command_line(world: World, shell: str) -> None:
     if subprocess.run(["sh", "-c", "command -v strace"], capture_output=True, check=False).returncode:
         pytest.skip("needs strace to see every command line")
@@ -221,7 +221,7 @@ def test_a_lock_left_behind_is_taken_over(world: World, tmp_path: Path, holder: 
     assert {path.name for path in state.iterdir()} == {"reported"}
 
 
-@pytest.mark.parametrize("shell", ["dash", "bash --posix", "busybox sh", "mksh", "ksh"])
+@pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize("command", ["run", "loop"])
 def test_a_signal_ends_a_transfer_that_can_be_resumed(world: World, tmp_path: Path, shell: str, command: str) -> None:
     world.copied().witness.plan = [world.transfer(3, base=2)]
@@ -359,7 +359,7 @@ def several(world: World, count: int) -> list[dict[str, str]]:
     return rows
 
 
-@pytest.mark.parametrize("shell", ["dash", "bash --posix", "busybox sh", "mksh", "ksh"])
+@pytest.mark.parametrize("shell", SHELLS)
 def test_two_transfers_go_at_once_and_what_waits_comes_after(world: World, shell: str) -> None:
     world.witness.plan = several(world, 4)
     world.witness.plan[3]["depends_on"] = "d1"
