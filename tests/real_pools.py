@@ -220,7 +220,7 @@ def pairs(properties: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     return tuple(word for name, value in properties for word in ("-o", f"{name}={value}"))
 
 
-def open_volume(name: str, mode: str = "r+b", timeout_s: float = 20) -> FileIO:
+def open_volume(name: str, mode: str = "r+b", timeout_s: float = 120) -> FileIO:
     """The device of a volume, or of its snapshot (if snapdev=visible). It appears some time after the volume."""
     until = time.monotonic() + timeout_s
     while time.monotonic() < until:
