@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from planner.cases import Case, relation
 from planner.credits import apply_credits
+from planner.encryption import is_cipher
 from planner.histories import FastForward, Relation, Unclear, history, is_certain
 from planner.model import Conflict, Decision, Loser, Member, Option, Policy, Replica, Snapshot, Step, Strategy, Work
 from planner.paths import dataset_of
@@ -297,6 +298,9 @@ def _cost(loser: Loser, winner: _Holder, discard: bool, steps: Sequence[Step], m
     if replica.mounted:
         where = f" at {replica.mountpoint}" if replica.mountpoint not in (None, "-", "none", "legacy") else ""
         words += f" It is mounted{where}: the new dataset is not, until you mount it."
+    if is_cipher(replica.encryption) and loser.base_guid is not None:
+        # as zfs promote makes the clone the encryption root, the key is no longer loaded (OpenZFS 2.1.11)
+        words += f" If it has a key of its own, load that again afterwards: zfs load-key {name}."
     return words
 
 

@@ -28,6 +28,13 @@ from tests.conflict_world import (
     unrelated,
 )
 
+
+def cipher_of(member: Member, encryption: str) -> Member:
+    """The member with its dataset encrypted."""
+    held = replace(member.replicas["pool/root/data"], encryption=encryption)
+    return replace(member, replicas={**member.replicas, "pool/root/data": held})
+
+
 # --- who wins ------------------------------------------------------------------------------------
 
 
@@ -165,6 +172,13 @@ def test_costs_are_said_in_words() -> None:
     cost = choose(CONFLICT, "manual", "A", False, POLICY, [one, mounted], NO_WORK, NOW).cost
     assert "with all its 2 snapshots; nothing is shared, so hostA sends it anew" in cost
     assert cost.endswith("It is mounted at /srv/data: the new dataset is not, until you mount it.")
+    key = "If it has a key of its own, load that again afterwards: zfs load-key pool/root/data."
+    secret = [cipher_of(member, "aes-256-gcm") for member in members_of(diverged())]
+    always = replace(POLICY, raw="always")
+    assert choose(CONFLICT, "manual", "A", False, always, secret, NO_WORK, NOW).cost.endswith(key)
+    assert key not in choose(CONFLICT, "manual", "A", True, always, secret, NO_WORK, NOW).cost
+    apart = [cipher_of(member, "aes-256-gcm") for member in members_of(unrelated())]
+    assert key not in choose(CONFLICT, "manual", "A", False, always, apart, NO_WORK, NOW).cost  # nothing is promoted
 
 
 # --- min_age_s -----------------------------------------------------------------------------------
