@@ -34,7 +34,7 @@ KINDS = {  # why zfs refuses: how it says so
     "clones": r"dependent clones|clones of previous snapshots",
     "younger": r"more recent snapshots",
     "children": r"has children",
-    "key": r"key must be loaded|key is not loaded",
+    "key": r"[Kk]eys? must be loaded|key is not loaded",
     "not encrypted": r"existing unencrypted dataset",
     "IV set": r"IV set guid mismatch",
     "embedded": r"embedded data|kernel modules must be upgraded",
@@ -65,8 +65,6 @@ class Model:
         """Carry out an operation. Raises Refused."""
         if isinstance(operation, Transfer):
             self._transfer(operation)
-        elif operation.verb == "load_key":
-            host_of(self.hosts, operation.name).dataset(operation.name).key_loaded = True
         else:
             pools = host_of(self.hosts, operation.name)
             getattr(pools, operation.verb)(operation.name, *operation.words, **operation.options)

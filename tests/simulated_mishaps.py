@@ -137,7 +137,7 @@ def fill(world: World, host: Host, pools: Pools, name: str) -> None:
 
 def load_key(world: World, host: Host, pools: Pools, name: str) -> None:
     """Somebody opens a replica that came encrypted."""
-    pools.dataset(name).key_loaded = True
+    pools.load_key(name)
 
 
 DEEDS: dict[Deed, int] = {

@@ -201,6 +201,28 @@ def test_a_promote_takes_older_bookmarks_along(nas: Pools) -> None:
     assert [mark.name for mark in nas.dataset("tank/docs").bookmarks] == ["day3"]
 
 
+def test_a_promote_makes_the_clone_the_encryption_root_and_forgets_the_key(nas: Pools) -> None:
+    nas.create("tank/secret", encryption="aes-256-gcm")
+    nas.create("tank/secret/kid")
+    nas.create("tank/clones")
+    for day in ("one", "two"):
+        nas.write("tank/secret", 100)
+        nas.snapshot("tank/secret", day)
+    nas.receive("tank/clones/secret", nas.send("tank/secret", "two", "one"), origin="tank/secret@one")
+    assert nas.encryption_root("tank/clones/secret") == "tank/secret"
+    nas.promote("tank/clones/secret")
+    both = ("tank/secret", "tank/secret/kid", "tank/clones/secret")
+    assert {nas.encryption_root(name) for name in both} == {"tank/clones/secret"}
+    assert not any(nas.dataset(name).key_loaded for name in both)
+    with pytest.raises(Refused, match="Keys must be loaded for encryption root"):
+        nas.load_key("tank/secret")
+    nas.load_key("tank/clones/secret")
+    assert all(nas.dataset(name).key_loaded for name in both)
+    nas.rename("tank/secret", "tank/old")  # to where it has the same parent
+    with pytest.raises(Refused, match="outside of its encryption root"):
+        nas.rename("tank/old", "tank/clones/old")
+
+
 def test_rollback_takes_younger_bookmarks_along(nas: Pools) -> None:
     nas.bookmark("tank/docs", "day1", "one")
     nas.bookmark("tank/docs", "day3", "three")

@@ -81,10 +81,9 @@ class Contents:
         return default
 
     def encryption_root(self, name: str) -> str | None:
-        """The dataset, itself or above, whose key encrypts a dataset; None where nothing is encrypted."""
-        while name and not (name in self.datasets and self.datasets[name].own_key):
-            name = name.rpartition("/")[0]
-        return name or None
+        """The dataset whose key encrypts a dataset, or one that is to be made; None where nothing is encrypted."""
+        kept = self.datasets.get(name) or self.datasets[name.rpartition("/")[0]]
+        return next((each.name for each in self.datasets.values() if each.guid == kept.key_of), None)
 
     def token(self, name: str) -> str | None:
         """The receive_resume_token of a dataset."""

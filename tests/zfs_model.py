@@ -75,9 +75,11 @@ class Pools(Streams):
             blocks=(self._block(NEW_DATASET_BYTES),),
             encryption=encryption or (parent.encryption if parent else "off"),
             key_loaded=parent.key_loaded if parent and not encryption else True,
-            own_key=encryption not in (None, "off"),
+            key_of=parent.key_of if parent and not encryption else "",
             properties=dict(properties or {}),
         )
+        if encryption not in (None, "off"):
+            made.key_of = made.guid
         made.mounted = kind == "filesystem" and made.properties.get("canmount", "on") == "on"
         self.datasets[name] = made
         return made
@@ -211,7 +213,8 @@ class Pools(Streams):
         if (new + "/").startswith(name + "/"):
             raise Refused(f"cannot rename to '{new}': New dataset name cannot be a descendant of current dataset name")
         self._vacant(new, "rename to")
-        if (root := self.encryption_root(name)) not in (None, name) and self.encryption_root(new) != root:
+        stays = name.rpartition("/")[0] == new.rpartition("/")[0]
+        if not stays and self.encryption_root(name) not in (None, name, self.encryption_root(new)):
             raise Refused(f"cannot rename '{name}': cannot move encrypted child outside of its encryption root")
         moved = {}
         for dataset in [self.dataset(name), *self.below(name)]:
@@ -240,3 +243,14 @@ class Pools(Streams):
         clone.snapshots, parent.snapshots = moving + clone.snapshots, parent.snapshots[at:]
         clone.origin, parent.origin = parent.origin, clone.origin
         self._follow({f"{parent_name}@{known.name}": f"{name}@{known.name}" for known in moving})
+        if parent.key_of == parent.guid:  # the clone is the encryption root now, and its key is not loaded
+            for kept in (each for each in self.datasets.values() if each.key_of == parent.guid):
+                kept.key_of, kept.key_loaded = clone.guid, False
+
+    def load_key(self, name: str) -> None:
+        """Load the key of an encryption root, for all that it encrypts."""
+        root = self.encryption_root(name)
+        if root != name:
+            raise Refused(f"Key load error: Keys must be loaded for encryption root of '{name}' ({root}).")
+        for kept in self.datasets.values():
+            kept.key_loaded = kept.key_loaded or kept.key_of == self.dataset(name).guid

@@ -212,9 +212,11 @@ class Streams(Contents):
         made = Dataset(name, stream.kind, self._guid(), self._step(), self.now, origin=origin)
         made.blocks = self.find(origin).blocks if origin and part.from_guid else ()
         made.encryption = stream.encryption if stream.raw else above.encryption
-        made.key_loaded, made.own_key = not stream.raw, stream.raw
+        made.key_loaded, made.key_of = not stream.raw, above.key_of
         if origin:
-            made.key_loaded, made.own_key = above.key_loaded, False
+            made.key_loaded = above.key_loaded
+        elif stream.raw:
+            made.key_of = made.guid
         self._fits(asked, made, part)
         self.datasets[name] = made
         return made

@@ -84,7 +84,7 @@ class Dataset:
     bookmarks: list[Snapshot] = field(default_factory=list)
     encryption: str = "off"
     key_loaded: bool = True
-    own_key: bool = False  # an encryption root
+    key_of: str = ""  # the guid of its encryption root; "" where nothing is encrypted
     log_used: bool = False  # it has an intent log
     log_freed: bool = False  # rolled back to a snapshot that had one: written says so, though nothing is modified
     origin: str | None = None  # "pool/ds@snap"
