@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.programs import need
 from tests.scripted_witness import ScriptedWitness, action
 from tests.zfs_model import Pools
 from tests.zfs_state import pools_in
@@ -88,6 +89,7 @@ class Host:
 
 def make_host(name: str, folder: Path, witness: str, **settings: object) -> Host:
     """A host with no pools yet, its agent configured for a witness."""
+    need("curl")
     host = Host(
         name,
         folder / "hosts" / name,

@@ -1,15 +1,13 @@
 """A real nginx in front of witnesses, with the configuration that deploy/proxy offers."""
 
-import os
 import re
-import shutil
 import socket
 import ssl
 import subprocess
 import time
 from pathlib import Path
 
-import pytest
+from tests.programs import need
 
 OFFERED = Path(__file__).parent.parent / "deploy" / "proxy" / "nginx.conf"
 NAME = "sync.example.org"
@@ -22,9 +20,7 @@ class Nginx:
     """
 
     def __init__(self, folder: Path, backends: list[int], *, below: bool = False) -> None:
-        binary = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-        if not binary:
-            pytest.skip("nginx is not installed")
+        binary = need("nginx")
         self.port, self.plain_port = _free_ports(2)
         self.certificate = folder / "cert.pem"
         _make_certificate(folder)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.agent_world import AGENT, COLUMNS, COPY, FAKE, SHELLS, VIDEOS, World, calls_of, make_host, make_world, shells
+from tests.programs import need
 
 
 @pytest.fixture
@@ -99,11 +100,9 @@ def test_nobody_registers_who_cannot_keep_the_key(world: World, tmp_path: Path) 
 
 @pytest.mark.parametrize("shell", shells("dash", "mksh"))  # printf is a program of its own to mksh
 def test_no_key_is_on_any_command_line(world: World, shell: str) -> None:
-    if subprocess.run(["sh", "-c", "command -v strace"], capture_output=True, check=False).returncode:
-        pytest.skip("needs strace to see every command line")
     world.copied().witness.plan = [world.transfer(3, base=2)]
     trace = world.nas.folder / "trace"
-    command = ["strace", "-f", "-qq", "-e", "trace=execve", "-s", "4000", "-v", "-o", str(trace)]
+    command = [need("strace"), "-f", "-qq", "-e", "trace=execve", "-s", "4000", "-v", "-o", str(trace)]
     run = subprocess.run(
         command + world.nas.command("run", shell=[shell]),
         env=world.nas.environment, capture_output=True, text=True, timeout=120, check=False,

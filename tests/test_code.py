@@ -1,13 +1,13 @@
 """Linters and type checkers are content with everything: ruff, mypy, shellcheck."""
 
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.programs import need
 
 ROOT = Path(__file__).parent.parent
 FOLDERS_OF_SCRIPTS = ("deploy", ".ci", "tests")
@@ -48,6 +48,4 @@ def test_the_scripts_are_found() -> None:
 
 @pytest.mark.parametrize("script", shell_scripts(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_shellcheck_finds_nothing(script: Path) -> None:
-    if not shutil.which("shellcheck") and not os.environ.get("CI"):
-        pytest.skip("shellcheck is not installed")
-    run("shellcheck", str(script))
+    run(need("shellcheck"), str(script))

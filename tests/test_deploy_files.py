@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from tests.programs import need
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -138,26 +139,21 @@ def test_the_sam_template_passes_cfn_lint() -> None:
     run(TOOLS / "cfn-lint", DEPLOY / "function" / "template.yaml")
 
 
-def systemd_analyze() -> str:
-    found = shutil.which("systemd-analyze")
-    if not found:
-        pytest.skip("systemd-analyze is not installed")
-    return found
-
-
 def test_units_pass_systemd_analyze(tmp_path: Path) -> None:
     """With /bin/true in place of our programs, which need not be installed here."""
     for unit in UNITS:
         text = re.sub(r"^(ExecStart=)\S+", r"\1/bin/true", unit.read_text(), flags=re.M)
         (tmp_path / unit.name).write_text(text.replace("/opt/zfs-sync", "/"))
-    said = run(systemd_analyze(), "verify", "--man=no", *(tmp_path / unit.name for unit in UNITS))
+    said = run(need("systemd-analyze"), "verify", "--man=no", *(tmp_path / unit.name for unit in UNITS))
     assert not re.search(r"zfs-sync-\w+\.\w+", said), said
 
 
 @pytest.mark.parametrize(("unit", "at_most"), [("zfs-sync-witness", 1.5), ("zfs-sync-agent", 8.0)])
 def test_units_are_hardened(unit: str, at_most: float) -> None:
     """systemd's own measure, from 0 (safe) to 10. The agent has to mount datasets for all to see, so it has less."""
-    said = run(systemd_analyze(), "security", "--offline=yes", "--no-pager", DEPLOY / "systemd" / f"{unit}.service")
+    said = run(
+        need("systemd-analyze"), "security", "--offline=yes", "--no-pager", DEPLOY / "systemd" / f"{unit}.service"
+    )
     found = re.search(r"Overall exposure level for \S+: ([\d.]+)", said)
     assert found, said
     assert float(found[1]) <= at_most

@@ -26,6 +26,7 @@ from handlers.tick import tick
 from store import ALERTS, LEASES
 from store.documents import Alert, Total
 from tests.lab import CHECKOUT
+from tests.programs import need
 from tests.test_serve import Server, serving
 from tests.witness import BASE, Client, client_of
 
@@ -259,10 +260,7 @@ def test_every_metric_of_the_rules_and_panels_is_there(server: Server) -> None:
 
 
 def promtool(*arguments: str | Path, text: str = "") -> None:
-    tool = shutil.which("promtool")
-    if tool is None:
-        pytest.skip("promtool (Debian's package prometheus) is not installed")
-    done = subprocess.run([tool, *arguments], input=text, capture_output=True, text=True, check=False)
+    done = subprocess.run([need("promtool"), *arguments], input=text, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

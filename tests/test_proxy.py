@@ -5,7 +5,6 @@ import http.client
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import pytest
 
 from tests.front import OFFERED, Nginx, wait_for
 from tests.lab import Lab, free_port
+from tests.programs import need
 from tests.witness import ADMIN, LISTINGS, TSV
 
 
@@ -134,8 +134,6 @@ def test_caddy_hands_on_what_a_report_needs_and_no_claims(behind: Behind, tmp_pa
 @contextmanager
 def caddy(folder: Path, backend: int, below: str) -> Iterator[str]:
     """Host and port of a Caddy with the configuration that we offer, at / or below a path, without TLS."""
-    if not shutil.which("caddy"):
-        pytest.skip("caddy is not installed")
     text = OFFERED.with_name("Caddyfile").read_text()
     if below:
         text, count = re.subn(r"(?m)^\t# (?=handle_path|\t|}$)", "\t", text)
@@ -144,7 +142,7 @@ def caddy(folder: Path, backend: int, below: str) -> Iterator[str]:
     (folder / "Caddyfile").write_text(f"{{\n\tadmin off\n}}\n{text}")
     named = {"WITNESS_HOST": f"http://127.0.0.1:{port}", "WITNESS_UPSTREAM": f"127.0.0.1:{backend}"}
     environ = {**os.environ, **named, "HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
-    argv = ["caddy", "run", "--config", folder / "Caddyfile", "--adapter", "caddyfile"]
+    argv = [need("caddy"), "run", "--config", folder / "Caddyfile", "--adapter", "caddyfile"]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(argv, env=environ, stderr=log)
     try:

@@ -20,6 +20,7 @@ import pytest
 
 from handlers.routes import AT_ROOT, ENDPOINTS
 from tests.lab import CHECKOUT
+from tests.programs import need
 from tests.zfs_state import pools_in
 
 README = (CHECKOUT / "README.md").read_text()
@@ -55,6 +56,7 @@ class Shell:
     """A shell on one machine, kept open: what one block sets, the next one knows."""
 
     def __init__(self, folder: Path, environ: dict[str, str]) -> None:
+        need("curl")
         self.process = subprocess.Popen(
             ["sh"],
             cwd=folder,

@@ -22,6 +22,7 @@ import config
 from store import REGISTRY, history_of
 from store.documents import Event, GoneRow
 from tests.lab import CHECKOUT
+from tests.programs import need
 from zfs_sync import open_witness
 
 PROGRAM = (sys.executable, str(CHECKOUT / "zfs_sync.py"))
@@ -265,6 +266,7 @@ def demo_folders(folder: Path) -> list[Path]:
 
 
 def test_the_example_serves_its_story_and_leaves_nothing_behind(folder: Path) -> None:
+    need("curl")
     with serving(folder, "demo", "--port", "0") as server:
         assert server.said.startswith("CRITICAL: backup: 1 in conflict, 2 late, 2 behind, 9 in sync; offsite: 5 late\n")
         server.wait_until(lambda: "Ctrl-C ends it" in server.said)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.agent_world import make_host
+from tests.programs import need
 from tests.test_serve import KEY, PROGRAM, Server, serving
 
 WRONG_PIN = "sha256//" + "A" * 43 + "="
@@ -51,7 +52,7 @@ def server(folder: Path, said: str) -> Iterator[Server]:
 
 
 def curl(server: Server, *options: str) -> subprocess.CompletedProcess[str]:
-    argv = ["curl", "-q", "-sS", "--max-time", "20", *options, f"{server.address}/health/live"]
+    argv = [need("curl"), "-q", "-sS", "--max-time", "20", *options, f"{server.address}/health/live"]
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
@@ -121,7 +122,7 @@ def test_an_agent_trusts_the_pinned_witness_and_no_other(server: Server, said: s
 
 
 def registered(server: Server, key: str, said: str) -> list[dict[str, str]]:
-    argv = ["curl", "-q", "-sS", "--cacert", field(said, "tls_cert"), "-H", f"X-API-Key: {key}"]
+    argv = [need("curl"), "-q", "-sS", "--cacert", field(said, "tls_cert"), "-H", f"X-API-Key: {key}"]
     done = subprocess.run([*argv, f"{server.address}/api/v1/systems"], capture_output=True, text=True, check=True)
     listed: list[dict[str, str]] = json.loads(done.stdout)
     return listed
