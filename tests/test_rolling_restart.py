@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import tarfile
 import threading
 import urllib.error
 import urllib.request
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.archives import unpack
 from tests.front import Nginx
 from tests.lab import CHECKOUT, Lab, free_port, wait_until_ready
 from tests.store_samples import Place
@@ -109,8 +109,7 @@ class Caller(threading.Thread):
 @pytest.fixture
 def older(tmp_path: Path) -> Path:
     """The program of the version before."""
-    with tarfile.open(OLDER / "program-0.1.0.tar.xz") as archive:
-        archive.extractall(tmp_path / "older", filter="data")
+    unpack(OLDER / "program-0.1.0.tar.xz", tmp_path / "older")
     version = [sys.executable, tmp_path / "older" / "zfs_sync.py", "--version"]
     assert subprocess.run(version, capture_output=True, check=True).stdout == b"ZFS Sync 0.1.0\n"
     return tmp_path / "older"

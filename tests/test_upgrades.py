@@ -3,11 +3,11 @@
 import json
 import re
 import subprocess
-import tarfile
 from pathlib import Path
 
 import config
 from cli import VERSION
+from tests.archives import unpack
 from tests.lab import AGENT, CHECKOUT, Lab
 from tests.test_topologies import HUB, fill, settle
 from tests.witness import ADMIN, ENROLL, client_of
@@ -18,8 +18,7 @@ OLDER = Path(__file__).parent / "data" / "older"
 
 def test_the_data_folder_of_the_version_before_opens_with_all_that_it_has(tmp_path: Path) -> None:
     """As recorded from version 0.1.0, which answered what stands beside."""
-    with tarfile.open(OLDER / "witness-0.1.0.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
+    unpack(OLDER / "witness-0.1.0.tar.gz", tmp_path)
     environ = {"ZFS_SYNC_ADMIN_KEY": ADMIN, "ZFS_SYNC_ENROLL_KEY": ENROLL}
     witness = open_witness(config.load(tmp_path / "zfs_sync.yaml", environ))
     assert witness.store.check() is None
