@@ -12,10 +12,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
+from os import SEEK_END
 from selectors import EVENT_READ
 from typing import Any
 
 from gunicorn import util
+from gunicorn.http import get_parser
 from gunicorn.http.errors import (
     ConfigurationProblem,
     ExpectationFailed,
@@ -24,9 +26,12 @@ from gunicorn.http.errors import (
     ParseException,
     UnsupportedTransferCoding,
 )
+from gunicorn.sock import ssl_wrap_socket
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from cli.pacing import NOT_YET, Crowd, PacedSocket
 from handlers.errors import error_body
+from handlers.limiting import caller_in
 from handlers.request import JSON
 
 log = logging.getLogger("zfs_sync")
@@ -37,47 +42,64 @@ STATUSES = {  # of what is no HTTP; 400 for the rest
     LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
     UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
 }
-HEAD_BYTES = 16384  # a head that is longer is the parser's to refuse
-HEAD_S = 5.0  # for a TLS handshake and a head that a thread reads
-IDLE_S = 20.0  # between two pieces of a body or of an answer
-BODY_S = 20.0  # for a body, and a second more for each
-BODY_BYTES_PER_S = 4096  # of it that have arrived: 200,000 lines, 8 MB as gzip, have all of REQUEST_S
+HEAD_BYTES = 16384  # of a head; a longer one is refused
+HEAD_S = 1.0  # for the parser, which has the whole head
 REQUEST_S = 600.0  # for a whole request: as long as an agent waits
 DRAIN_S = 0.2  # for a body that was refused unread
-CLOSE_S = 0.2  # for the caller to close first
-
-
-class PacedSocket:
-    """What a body is read from: not for longer than it may take, by what of it has arrived."""
-
-    def __init__(self, sock: socket.socket, clock: Callable[[], float] = time.monotonic) -> None:
-        self._sock, self._clock = sock, clock
-        self._ends_at = clock() + BODY_S
-
-    def recv(self, size: int) -> bytes:
-        """The next piece. Raises TimeoutError when it is too late for one."""
-        left_s = self._ends_at - self._clock()
-        if left_s <= 0:
-            raise TimeoutError("the body comes too slowly")
-        self._sock.settimeout(min(IDLE_S, left_s))
-        try:
-            piece = self._sock.recv(size)
-        finally:
-            self._sock.settimeout(IDLE_S)
-        self._ends_at += len(piece) / BODY_BYTES_PER_S
-        return piece
+CLOSE_S = 1.0  # for the caller to close first
 
 
 class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
-    """A connection that is closed without keeping the loop for long."""
+    """A connection, read until a whole head has arrived without ever waiting for it, and closed without waiting."""
+
+    def __init__(
+        self, cfg: Any, client: socket.socket, address: Any, listener: Any, linger: Callable[..., None]
+    ) -> None:
+        super().__init__(cfg, client, address, listener)
+        self._linger = linger
+        self._greeted = not cfg.is_ssl
+        if cfg.is_ssl:
+            self.sock = ssl_wrap_socket(client, cfg)
+        self.parser = get_parser(cfg, self.sock, address)
+        self.initialized = self.data_ready = True
+        self.set_timeout()
+
+    def has_head(self) -> bool:
+        """Whether a request can be read without waiting. Raises OSError when the caller is gone."""
+        self.sock.setblocking(False)
+        unread = self.parser.unreader.buf
+        try:
+            if not self._greeted:
+                self.sock.do_handshake()
+                self._greeted = True
+            while not (_has_end(unread.getvalue()) or self.is_refused):
+                piece = self.sock.recv(HEAD_BYTES)
+                if not piece:
+                    raise ConnectionResetError("closed before it asked")
+                unread.seek(0, SEEK_END)
+                unread.write(piece)
+        except NOT_YET:
+            return False
+        return True
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether what has arrived is more than a head may have."""
+        said = self.parser.unreader.buf.getvalue()
+        return len(said) >= HEAD_BYTES and not _has_end(said)
 
     def close(self, graceful: bool = False) -> None:
         if graceful:
             with suppress(OSError):
                 self.sock.shutdown(socket.SHUT_WR)
-                self.sock.settimeout(CLOSE_S)
-                self.sock.recv(HEAD_BYTES)
+                self._linger(self)
+                return
         super().close()
+
+
+def _has_end(said: bytes) -> bool:
+    """Whether a head ends in this. Empty lines before it do not count (RFC 9112, 2.2)."""
+    return b"\r\n\r\n" in said.lstrip(b"\r\n")
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -85,8 +107,20 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._partial: deque[Connection] = deque()  # with the beginning of a head, by when they are to be closed
+        self._crowd = Crowd(max(1, self.cfg.threads // 2))
         self._until: dict[Connection, float] = {}  # those in a thread
+        self._closing: deque[Connection] = deque()  # for a moment, so that the caller can read its answer
+
+    def load_wsgi(self) -> None:
+        """Let a request's socket know whose it is, as soon as the app does."""
+        super().load_wsgi()
+        app: Any = self.wsgi  # type: ignore[has-type]
+
+        def paced(environ: dict[str, Any], start_response: Any) -> Any:
+            environ["gunicorn.socket"].whose = partial(caller_in, environ)
+            return app(environ, start_response)
+
+        self.wsgi = paced
 
     def accept(self, listener: socket.socket) -> None:
         """Take a connection, in place of the one that has been silent longest if there are too many."""
@@ -94,47 +128,59 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             client, address = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return  # another worker took it, or it is gone
+        try:
+            connection = Connection(self.cfg, client, address, listener.getsockname(), self._linger)
+        except OSError:
+            client.close()
+            return
         self.nr_conns += 1
-        connection = Connection(self.cfg, client, address, listener.getsockname())
-        connection.set_timeout()
-        self.pending_conns.append(connection)
-        self.poller.register(client, EVENT_READ, partial(self.on_pending_socket_readable, connection))
+        self._wait_for(connection)
         if self.nr_conns >= self.worker_connections:
-            oldest = self.pending_conns.popleft()
-            self.poller.unregister(oldest.sock)
-            self._drop(oldest)
+            self._drop(self._waiting_longest())
+
+    def on_pending_socket_readable(self, connection: Connection, client: socket.socket) -> None:
+        """Something has arrived: more of a handshake, or of a head."""
+        try:
+            if not connection.has_head():
+                return
+        except OSError:
+            self._forget(connection)
+            self._drop(connection)
+            return
+        self._forget(connection)
+        self.enqueue_req(connection)
 
     def enqueue_req(self, connection: Connection) -> None:
-        """Hand it to a thread if its request's head has arrived, or cannot be looked at; else look again later."""
-        connection.data_ready = True
-        if self.cfg.is_ssl or _head_is_there(connection):
-            super().enqueue_req(connection)
-            return
-        connection.set_timeout()
-        self._partial.append(connection)
+        """Hand it to a thread if its request's head has arrived; else wait for that."""
+        try:
+            if not connection.has_head():
+                connection.set_timeout()
+                self._wait_for(connection)
+            elif connection.is_refused:
+                self.handle_error(None, connection.sock, connection.client, LimitRequestHeaders("too long"))
+                self.nr_conns -= 1
+                connection.close(graceful=True)
+            else:
+                super().enqueue_req(connection)
+        except OSError:
+            self._drop(connection)
 
     def murder_pending(self) -> None:
         """Called by gunicorn's loop, once a second or more often."""
         now = time.monotonic()
         if not self.alive:  # nobody who has not asked yet keeps it from ending
-            for waiting in (*self.pending_conns, *self._partial):
+            for waiting in self.pending_conns:
                 waiting.timeout = now
         super().murder_pending()
-        for _ in range(len(self._partial)):
-            connection = self._partial.popleft()
-            if _head_is_there(connection):
-                super().enqueue_req(connection)
-            elif connection.timeout <= now:
-                self._drop(connection)
-            else:
-                self._partial.append(connection)
+        while self._closing and self._closing[0].timeout <= now:
+            self._closing.popleft().close()
         for connection, until in list(self._until.items()):
             if until <= now:
                 with suppress(OSError):
                     connection.sock.shutdown(socket.SHUT_RDWR)  # its thread reads the end
 
     def handle(self, connection: Connection) -> Any:
-        """In a thread: read the head, and answer."""
+        """In a thread: read the head, which is there, and answer."""
         self._until[connection] = time.monotonic() + HEAD_S
         try:
             return super().handle(connection)
@@ -144,12 +190,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def handle_request(self, request: Any, connection: Connection) -> Any:
         """The head was read."""
         self._until[connection] = time.monotonic() + REQUEST_S
-        connection.sock.settimeout(IDLE_S)
-        connection.parser.unreader.sock = PacedSocket(connection.sock)
+        sock = connection.sock
+        connection.sock = connection.parser.unreader.sock = PacedSocket(sock, self._crowd)
         try:
             return super().handle_request(request, connection)
+        except TimeoutError:
+            return False  # the caller takes its answer too slowly
         finally:
-            connection.parser.unreader.sock = connection.sock
+            connection.sock = connection.parser.unreader.sock = sock
 
     def handle_error(self, request: Any, client: socket.socket, address: Any, error: Exception) -> None:
         """Refuse what is no HTTP as all is refused. Neither answer nor log repeats it: there may be a key in it."""
@@ -170,19 +218,26 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def _keepalive_after(self, connection: Connection, keepalive: bool) -> bool:
         return keepalive and bool(connection.parser.finish_body(deadline=time.monotonic() + DRAIN_S))
 
+    def _wait_for(self, connection: Connection) -> None:
+        self.pending_conns.append(connection)
+        self.poller.register(connection.sock, EVENT_READ, partial(self.on_pending_socket_readable, connection))
+
+    def _forget(self, connection: Connection) -> None:
+        self.poller.unregister(connection.sock)
+        self.pending_conns.remove(connection)
+
+    def _waiting_longest(self) -> Connection:
+        oldest: Connection = self.pending_conns[0]
+        self._forget(oldest)
+        return oldest
+
     def _drop(self, connection: Connection) -> None:
         self.nr_conns -= 1
         connection.close()
 
-
-def _head_is_there(connection: Connection) -> bool:
-    """Whether a thread would not have to wait; so also for a connection that has ended."""
-    if connection.parser is not None and connection.parser.unreader.buf.getvalue():
-        return True  # read together with the request before
-    try:
-        seen = connection.sock.recv(HEAD_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return not seen or len(seen) == HEAD_BYTES or b"\r\n\r\n" in seen
+    def _linger(self, connection: Connection) -> None:
+        """Close it later: at once would be taken for a reset by a caller that still sends."""
+        connection.timeout = time.monotonic() + CLOSE_S
+        self._closing.append(connection)
+        if len(self._closing) > self.worker_connections:
+            self._closing.popleft().close()

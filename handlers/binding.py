@@ -20,7 +20,7 @@ from handlers.events import record_refusal
 from handlers.limiting import count_attempt
 from handlers.meter import meter, watch_locks
 from handlers.prefix import PREFIX, prefix_of, prefixed_headers
-from handlers.request import JSON, Answer, Caller, Endpoint, Request, Witness
+from handlers.request import ADDRESS, CALLER, ENDPOINT, JSON, Answer, Caller, Endpoint, Request, Witness
 from handlers.wire import (
     decode_headers,
     decode_json,
@@ -37,9 +37,6 @@ from handlers.wire import (
 from store import NotFound
 
 log = logging.getLogger("zfs_sync")
-
-# Entries of the environ: the id of the key that was accepted, whence the request came, and the endpoint's name
-CALLER, ADDRESS, ENDPOINT = "zfs_sync.caller", "zfs_sync.address", "zfs_sync.endpoint"
 
 METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
 MAX_BODY_BYTES = 1 << 20  # for everything but inventories and batches

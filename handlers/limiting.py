@@ -6,10 +6,13 @@ are as many numbers for a caller as there are for any other, however often it tr
 
 import ipaddress
 import math
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
+from typing import Any
 
 from handlers.errors import TooMany
+from handlers.request import ADDRESS, CALLER
 from store import LIMITS, Busy, Store, StoreError, Table
 from store.documents import Attempts
 
@@ -38,6 +41,11 @@ def count_attempt(store: Store, purpose: str, rule: str, who: str, now: datetime
         raise TooMany("too many attempts at this moment; try again", headers={"Retry-After": "1"}) from None
     except StoreError:
         return
+
+
+def caller_in(environ: Mapping[str, Any]) -> str:
+    """Who counts as one caller of a request: the id of the key that was accepted, else whence it came."""
+    return environ.get(CALLER) or network_of(environ.get(ADDRESS) or "")
 
 
 def network_of(address: str) -> str:

@@ -17,6 +17,9 @@ JSON = "application/json"
 TSV = "text/tab-separated-values"
 SCRIPT = "text/x-shellscript"
 
+# Entries of the environ: the id of the key that was accepted, whence the request came, and the endpoint's name
+CALLER, ADDRESS, ENDPOINT = "zfs_sync.caller", "zfs_sync.address", "zfs_sync.endpoint"
+
 
 @dataclass(frozen=True, slots=True)
 class Witness:

@@ -14,7 +14,7 @@ import msgspec
 import msgspec.inspect
 import msgspec.structs
 
-from handlers.errors import Invalid, Malformed, PreconditionFailed, TooLarge, UnsupportedMediaType
+from handlers.errors import Invalid, Malformed, PreconditionFailed, Refused, TooLarge, UnsupportedMediaType
 from handlers.request import Request
 
 # --- reading -------------------------------------------------------------------------------------
@@ -44,6 +44,8 @@ def _read(stream: Any, size: int) -> bytes:
     """So many bytes, or what there is. Raises Malformed: every server has its own errors for chunks that are none."""
     try:
         return bytes(stream.read(size))
+    except Refused:
+        raise
     except TimeoutError:
         raise Malformed("the body did not arrive in time") from None
     except Exception as error:

@@ -3,6 +3,7 @@
 import gzip
 import http.client
 import json
+import select
 import socket
 import sys
 import threading
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cli.worker import PacedSocket
+from cli.pacing import Crowd, PacedSocket
 from tests.test_serve import KEY, Server, serving
 
 THREADS = 2  # of the one worker
@@ -59,6 +60,22 @@ def test_heads_that_never_end_stop_nobody(server: Server) -> None:
             assert heartbeat_works(server)
 
 
+WHOLE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [WHOLE + b"GET /health HTTP/1.1\r\nX-A: ", b"\r\n\r\nGET /health", b"GET / HTTP/1.1\r\nX-A: " + b"a" * 16384],
+    ids=["second of two", "empty lines", "long"],
+)
+def test_nor_do_heads_that_look_like_more(server: Server, beginning: bytes) -> None:
+    with ExitStack() as stack:
+        slow = [connected(server, stack, beginning) for _ in range(50)]
+        assert heartbeat_works(server)
+        if b"a" * 16384 in beginning:
+            assert {answered(each) for each in slow} <= {b"HTTP/1.1 431", b""}
+
+
 def test_a_head_in_pieces_is_answered(server: Server) -> None:
     with ExitStack() as stack:
         slow = connected(server, stack, b"GET /health/live HTTP/1.1\r\nHost: x\r\n")
@@ -88,6 +105,12 @@ def answered(client: socket.socket) -> bytes:
         return b""
 
 
+def refused_at_once(slow: list[socket.socket]) -> int:
+    """How many have been told to come back with fewer requests."""
+    readable, _, _ = select.select(slow, [], [], 0)
+    return sum(answered(each) == b"HTTP/1.1 429" for each in readable)
+
+
 def test_bodies_of_those_without_a_key_are_not_waited_for(server: Server) -> None:
     head = b"PUT /api/v1/systems/0b5c8f0e-0000-4000-8000-000000000000/inventory HTTP/1.1\r\nHost: x\r\n"
     with ExitStack() as stack:
@@ -96,7 +119,24 @@ def test_bodies_of_those_without_a_key_are_not_waited_for(server: Server) -> Non
         assert all(answered(each) in (b"HTTP/1.1 401", b"") for each in slow)
 
 
-HURRIED = "import sys, cli.worker; cli.worker.BODY_S = 0.5; import zfs_sync; sys.exit(zfs_sync.main())"
+def test_nor_are_forms_of_those_who_are_not_signed_in(server: Server) -> None:
+    head = b"POST /dashboard/sign-in HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    with ExitStack() as stack:
+        slow = [connected(server, stack, head + b"Content-Length: 900\r\n\r\nk") for _ in range(3 * THREADS)]
+        assert heartbeat_works(server)
+        assert refused_at_once(slow) >= len(slow) - 2
+
+
+def test_one_key_keeps_half_of_the_threads_waiting_at_most(server: Server) -> None:
+    admin = dict(KEY.findall(server.said))["admin"]
+    head = f"POST /api/v1/systems/register HTTP/1.1\r\nHost: x\r\nX-API-Key: {admin}\r\nContent-Length: 90000\r\n\r\n"
+    with ExitStack() as stack:
+        slow = [connected(server, stack, head.encode() + b"{" + b" " * 4096) for _ in range(3 * THREADS)]
+        assert heartbeat_works(server)
+        assert refused_at_once(slow) >= len(slow) - 2
+
+
+HURRIED = "import sys, cli.pacing; cli.pacing.BODY_S = 0.5; import zfs_sync; sys.exit(zfs_sync.main())"
 
 
 def test_bodies_that_drip_are_given_up_though_their_key_is_good(tmp_path: Path) -> None:
@@ -108,16 +148,15 @@ def test_bodies_that_drip_are_given_up_though_their_key_is_good(tmp_path: Path) 
         head = f"PUT /api/v1/systems/{system['id']} HTTP/1.1\r\nHost: x\r\nX-API-Key: {admin}\r\n".encode()
         with ExitStack() as stack:
             said = head + b"Content-Type: application/json\r\nContent-Length: 900000\r\n\r\n{"
-            slow = [connected(hurried, stack, said) for _ in range(3 * THREADS)]
+            slow = connected(hurried, stack, said)
             assert heartbeat_works(hurried)
-            for each in slow:
-                given_up = threading.Event()
-                drip = threading.Thread(target=drop_by_drop, args=(each, given_up))
-                drip.start()
-                answer = answered(each)
-                given_up.set()
-                drip.join()
-                assert answer in (b"HTTP/1.1 400", b"")
+            given_up = threading.Event()
+            drip = threading.Thread(target=drop_by_drop, args=(slow, given_up))
+            drip.start()
+            answer = answered(slow)
+            given_up.set()
+            drip.join()
+            assert answer in (b"HTTP/1.1 400", b"")
 
 
 def drop_by_drop(client: socket.socket, given_up: threading.Event) -> None:
@@ -138,7 +177,12 @@ class Line:
     def settimeout(self, seconds: float) -> None:
         self.waits_s = seconds
 
+    def send(self, data: bytes) -> int:
+        return len(self.recv(len(data))[: len(data)])
+
     def recv(self, size: int) -> bytes:
+        if not self.waits_s:
+            raise BlockingIOError
         piece = max(1, int(self.bytes_per_s))
         took_s = piece / self.bytes_per_s
         self.now += min(took_s, self.waits_s)
@@ -149,7 +193,7 @@ class Line:
 
 def arrived(line: Any, size: int) -> int:
     """How much of a body of this size comes over a line before it is given up."""
-    paced, count = PacedSocket(line, lambda: float(line.now)), 0
+    paced, count = PacedSocket(line, Crowd(1), lambda: float(line.now)), 0
     with suppress(TimeoutError):
         while count < size:
             count += len(paced.recv(65536))
@@ -173,10 +217,40 @@ def test_a_body_has_time_by_what_of_it_has_come(size: int, bytes_per_s: float, w
     assert whole or line.now < 60
 
 
+@pytest.mark.parametrize(("bytes_per_s", "whole"), [(100_000, True), (4_200, True), (2_000, False), (0.05, False)])
+def test_an_answer_has_time_by_what_of_it_has_gone(bytes_per_s: float, whole: bool) -> None:
+    line: Any = Line(bytes_per_s)
+    sent = PacedSocket(line, Crowd(1), lambda: float(line.now))
+    if whole:
+        sent.sendall(bytes(9_000_000))
+        assert line.now > 60
+    else:
+        with pytest.raises(TimeoutError):
+            sent.sendall(bytes(9_000_000))
+        assert line.now < 60
+
+
+def test_one_caller_leaves_half_of_the_threads_to_others_when_it_does_not_read() -> None:
+    crowd, given_up = Crowd(1), threading.Event()
+
+    def send(sock: socket.socket) -> None:
+        with suppress(OSError):
+            PacedSocket(sock, crowd).sendall(bytes(20_000_000))
+        given_up.set()
+
+    with ExitStack() as stack:
+        ends = [stack.enter_context(end) for _ in range(2) for end in socket.socketpair()]
+        for end in ends[::2]:
+            threading.Thread(target=send, args=(end,), daemon=True).start()
+        assert given_up.wait(10)  # half of the time that one alone would have
+        with crowd.waiting("another") as has_room:
+            assert has_room
+
+
 def test_those_who_do_not_close_stop_nobody(server: Server) -> None:
     with ExitStack() as stack:
         head = b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-        for _ in range(20):
+        for _ in range(150):
             connected(server, stack, head)
         assert heartbeat_works(server)
 

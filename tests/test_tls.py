@@ -4,9 +4,11 @@ import json
 import re
 import shlex
 import socket
+import ssl
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -101,12 +103,40 @@ def test_versions_and_ciphers(server: Server, options: tuple[str, ...], spoken: 
     assert (done.returncode == 0) is spoken, done.stderr
 
 
-def test_handshakes_that_never_end_are_cut_off(server: Server) -> None:
+def test_handshakes_and_heads_that_never_end_stop_nobody(server: Server) -> None:
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
     with ExitStack() as stack:
-        for _ in range(20):  # more than there are threads
-            slow = stack.enter_context(socket.create_connection(("127.0.0.1", int(server.address.rpartition(":")[2]))))
-            slow.sendall(b"\x16\x03\x01")
-        assert curl(server, "--insecure", "--max-time", "60").returncode == 0
+        address = ("127.0.0.1", int(server.address.rpartition(":")[2]))
+        slow = [stack.enter_context(socket.create_connection(address)) for _ in range(120)]
+        for each in slow[:60]:
+            each.sendall(b"\x16\x03\x01")
+        for each in slow[60:]:
+            stack.enter_context(trusting.wrap_socket(each)).sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n")
+        assert curl(server, "--insecure", "--max-time", "5").returncode == 0
+
+
+def test_a_head_in_pieces_is_answered_and_so_are_two_at_once(server: Server) -> None:
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    address = ("127.0.0.1", int(server.address.rpartition(":")[2]))
+    with trusting.wrap_socket(socket.create_connection(address, timeout=20)) as slow:
+        for piece in (b"GET /health/live HTTP/1.1\r\n", b"Host: x\r\n", b"\r\n"):
+            slow.sendall(piece)
+            time.sleep(0.1)
+        assert slow.recv(1000).startswith(b"HTTP/1.1 200")
+        slow.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
+        said = b""
+        while said.count(b"HTTP/1.1 200") < 2:
+            said += slow.recv(1000)
+
+
+def test_plain_http_is_cut_off(server: Server) -> None:
+    address = ("127.0.0.1", int(server.address.rpartition(":")[2]))
+    with socket.create_connection(address, timeout=20) as plain:
+        plain.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        with suppress(ConnectionResetError):
+            assert b"200" not in plain.recv(100)
 
 
 def test_an_agent_trusts_the_pinned_witness_and_no_other(server: Server, said: str, tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
 from handlers.auth import client_scheme
-from handlers.binding import CALLER, ENDPOINT, authorize, path_arguments, request_of
+from handlers.binding import authorize, path_arguments, request_of
 from handlers.dashboard import sessions
 from handlers.dashboard.rendering import VERSION_MARK, Elsewhere, Page, Visit, render_page
 from handlers.errors import Forbidden, Refused, refusal_of
 from handlers.events import record_refusal
-from handlers.request import ANYONE, Answer, Endpoint, Witness
+from handlers.request import ANYONE, CALLER, ENDPOINT, Answer, Endpoint, Witness
 from handlers.wire import decode_query, etag_of, etags_in, read_body
 
 MAX_FORM_BYTES = 1 << 16
