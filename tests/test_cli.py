@@ -102,10 +102,12 @@ def test_status_shows_all_groups_unless_one_is_named(example: Witness, command: 
 
 
 def test_status_as_json_is_what_the_api_answers(example: Witness, command: Command) -> None:
+    before = answer(example, "show_status", "offsite")["datasets"]
     done, said, _ = command("status", "offsite", "--json")
     shown = json.loads(said)
     assert (done, shown["exit_status"], shown["verdict"]) == (1, 1, "WARNING")
-    assert shown["groups"][0]["datasets"] == answer(example, "show_status", "offsite")["datasets"]
+    after = answer(example, "show_status", "offsite")["datasets"]  # another second may have begun: the lags say so
+    assert shown["groups"][0]["datasets"] in (before, after)
 
 
 def test_status_is_ok_when_everything_is_in_sync(example: Witness, tmp_path: Path, command: Command) -> None:
