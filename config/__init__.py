@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from config.files import PREFIX, ConfigError, Source, read_file
-from config.groups import GroupOptions, GroupSettings, MemberSettings
+from config.groups import MOST_GROUPS, GroupOptions, GroupSettings, MemberSettings
 from config.kinds import (
     MAX_INT,
     ApiPrefix,
@@ -236,7 +236,8 @@ def _check(source: Source) -> dict[str, Any]:
 def _check_groups(source: Source, value: object) -> tuple[GroupSettings, ...]:
     """The groups. Members are looked at one by one first: msgspec names no key below `systems`."""
     groups: dict[str, GroupSettings] = {}
-    for index, entry in enumerate(_check_value(source, ("groups",), value, list[Any])):
+    entries = _check_value(source, ("groups",), value, Annotated[list[Any], Meta(max_length=MOST_GROUPS)])
+    for index, entry in enumerate(entries):
         here = ("groups", index)
         members = entry.get("systems") if isinstance(entry, dict) else None
         for hostname, member in members.items() if isinstance(members, dict) else ():

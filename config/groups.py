@@ -17,8 +17,12 @@ from config.kinds import (
     SnapshotGlob,
     Transfers,
     Window,
+    require_modest,
     suggestion,
 )
+
+MOST_GLOBS, MOST_SYSTEMS, MOST_PROPERTIES = 1000, 1000, 100  # of one group, in each list
+MOST_GROUPS = 1000
 
 
 class DatasetGlobs(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -69,6 +73,21 @@ class GroupOptions(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True
         if self.window is not None and self.window[:5] == self.window[6:]:
             raise ValueError("window: begins and ends at the same time; leave it out for any time")
 
+    def require_modest(self) -> None:
+        """Raise ValueError for more than a group may have. What was stored before there were limits is still read."""
+        for place, what, most in (
+            ("datasets.include", self.datasets.include, MOST_GLOBS),
+            ("datasets.exclude", self.datasets.exclude, MOST_GLOBS),
+            ("snapshots.include", self.snapshots.include, MOST_GLOBS),
+            ("snapshots.exclude", self.snapshots.exclude, MOST_GLOBS),
+            ("paused.datasets", self.paused.datasets, MOST_GLOBS),
+            ("paused.systems", self.paused.systems, MOST_SYSTEMS),
+            ("properties", self.properties, MOST_PROPERTIES),
+        ):
+            if len(what) > most:
+                raise ValueError(f"{place}: expected at most {most}, got {len(what)}")
+        require_modest(self.metadata)
+
 
 class MemberSettings(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """A member of a group in the file."""
@@ -81,10 +100,11 @@ class GroupSettings(GroupOptions, kw_only=True, frozen=True, forbid_unknown_fiel
 
     name: GroupName
     hub: Hostname | None = None
-    systems: Annotated[dict[Hostname, MemberSettings | None], Meta(min_length=1)]
+    systems: Annotated[dict[Hostname, MemberSettings | None], Meta(min_length=1, max_length=MOST_SYSTEMS)]
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.require_modest()
         if self.hub is not None and self.hub not in self.systems:
             raise ValueError(f"hub: {self.hub!r} is not among the group's systems{suggestion(self.hub, self.systems)}")
         for system in self.paused.systems:

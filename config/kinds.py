@@ -49,6 +49,24 @@ WebAddress = Annotated[str, _text("an http or https address", r"https?://(?!/)[!
 NotifyAddress = Annotated[str, _text("an address such as ntfy://topic", r"[a-z][a-z0-9+.-]*://[!-~]+", 2048)]
 StoreAddress = Annotated[str, _text("postgresql://user@host/database", r"postgres(?:ql)?://[!-~]+", 2048)]
 
+MOST_BYTES, DEEPEST = 65536, 20  # of metadata as JSON, and how deep it may be nested
+
+
+def require_modest(metadata: dict[str, Any]) -> None:
+    """Raise ValueError for metadata that are too large, or nested so deep that readers elsewhere would give up."""
+    below: list[Any] = [metadata]
+    for _ in range(DEEPEST):
+        below = [
+            inner
+            for outer in below
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    if below:
+        raise ValueError(f"metadata: expected at most {DEEPEST} levels")
+    if metadata and len(msgspec.json.encode(metadata)) > MOST_BYTES:
+        raise ValueError(f"metadata: expected at most {MOST_BYTES} bytes as JSON")
+
 
 def in_words(message: str, expected: Any) -> tuple[Place, str]:
     """Where below a value msgspec stumbled, and over what, as an admin would put it."""
@@ -62,8 +80,8 @@ def in_words(message: str, expected: Any) -> tuple[Place, str]:
     if problem.startswith("Invalid enum value"):
         got = problem.removeprefix("Invalid enum value")
         return below, f"expected one of {', '.join(get_args(expected))}, got{got}"
-    if match := re.fullmatch(r"(\w+): (.*)", problem):  # from a __post_init__: it names the key
-        return (*below, match[1]), match[2]
+    if match := re.fullmatch(r"([\w.]+): (.*)", problem):  # from a __post_init__: it names the key
+        return (*below, *match[1].split(".")), match[2]
     problem = problem.replace("`", "").replace(" | null", "").replace("Object missing required field", "missing key")
     if re.fullmatch("Expected str, got (int|float|bool)", problem):
         problem += "; put it in quotes"

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from config import GroupName, GroupOptions
+from config.groups import MOST_SYSTEMS
+from config.kinds import require_modest
 
 Platform = Literal["linux", "freebsd", "illumos", "macos", "windows", "other"]
 
@@ -63,6 +65,9 @@ class SystemBody(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     ssh_port: Port = 22
     metadata: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        require_modest(self.metadata)
+
 
 class SystemChanges(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """The fields of a system to change; the others stay. What GET shows beside is taken, and changes nothing."""
@@ -79,6 +84,9 @@ class SystemChanges(Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
     created_at: Any = UNSET
     updated_at: Any = UNSET
 
+    def __post_init__(self) -> None:
+        require_modest(self.metadata or {})
+
 
 class HeartbeatBody(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """What an agent says when it calls."""
@@ -87,6 +95,9 @@ class HeartbeatBody(Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
     agent_version: Annotated[str, Meta(max_length=100)] | None = None
     zfs_version: Annotated[str, Meta(max_length=100)] | None = None
     metadata: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        require_modest(self.metadata or {})
 
 
 class SnapshotInList(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -158,6 +169,9 @@ class SnapshotBody(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True
     system_id: Uuid | None = None  # may be left out with an agent's key
     metadata: dict[str, Any] | UnsetType = UNSET
 
+    def __post_init__(self) -> None:
+        require_modest(self.metadata or {})
+
 
 class MemberBody(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """A system in a group, and the dataset that its copies lie below."""
@@ -171,8 +185,12 @@ class GroupBody(GroupOptions, kw_only=True, frozen=True, forbid_unknown_fields=T
     name: GroupName
     directional: bool | None = None  # None: true when there is a hub
     hub_system_id: Uuid | None = None
-    system_ids: list[Uuid] = field(default_factory=list)
-    members: dict[Uuid, MemberBody] = field(default_factory=dict)
+    system_ids: Annotated[list[Uuid], Meta(max_length=MOST_SYSTEMS)] = field(default_factory=list)
+    members: Annotated[dict[Uuid, MemberBody], Meta(max_length=MOST_SYSTEMS)] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_modest()
 
 
 class GroupChanges(GroupBody, kw_only=True, frozen=True, forbid_unknown_fields=True):

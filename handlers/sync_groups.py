@@ -1,23 +1,23 @@
 """Sync groups: those of zfs_sync.yaml, which only the file changes, and those made over the API."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from config.groups import GroupOptions, GroupSettings, Paused
+from config.groups import MOST_GROUPS, MOST_SYSTEMS, GroupOptions, GroupSettings, Paused
 from handlers import answers as a
-from handlers.bodies import GroupBody, GroupChanges, MemberBody, MembershipBody, Page
+from handlers.bodies import GroupBody, GroupChanges, MembershipBody, Page
 from handlers.errors import Conflicting, Invalid
 from handlers.events import record
 from handlers.memory import Memory
 from handlers.pages import paginated
 from handlers.request import Answer, Request, Witness
 from handlers.values import legal_root
-from handlers.wire import require_match
+from handlers.wire import converted, require_match
 from store import REGISTRY, AlreadyExists, NotFound, group_records
 from store.documents import Group, System
 from store.shards import Registry
@@ -188,8 +188,11 @@ def create_sync_group(request: Request, body: GroupBody) -> Answer[a.SyncGroup]:
         updated_at=request.now,
     )
     with request.store.transaction(REGISTRY) as tx:
-        _require_free_name(request, tx[REGISTRY].groups, body.name, group.id)
-        tx[REGISTRY].groups.put(group)
+        groups = tx[REGISTRY].groups
+        _require_free_name(request, groups, body.name, group.id)
+        if len(groups.ids()) >= MOST_GROUPS:
+            raise Conflicting(f"there are {MOST_GROUPS} sync groups, and no more are possible")
+        groups.put(group)
     record(request, "group.created", subject=body.name, sync_group_id=group.id)
     shown = present_group(request, get_group(request, group.id))
     return Answer(shown, headers={"Location": f"{request.config.api_prefix}/sync-groups/{group.id}"})
@@ -213,7 +216,7 @@ def change_sync_group(request: Request, group_id: str, body: GroupChanges) -> a.
         groups = tx[REGISTRY].groups
         stored = groups.get(group_id)
         require_match(request, present_group(request, get_group(request, group_id)))
-        whole = _changed_body(request, stored, body)
+        whole = _changed_body(request, stored)
         _require_free_name(request, groups, whole.name, group_id)
         after = msgspec.structs.replace(stored, name=whole.name, spec=_spec_of(request, whole))
         if after != stored:
@@ -222,15 +225,15 @@ def change_sync_group(request: Request, group_id: str, body: GroupChanges) -> a.
     return present_group(request, get_group(request, group_id))
 
 
-def _changed_body(request: Request, stored: Group, body: GroupChanges) -> GroupBody:
+def _changed_body(request: Request, stored: Group) -> GroupBody:
     """The group as it would be made anew with these changes."""
-    before = msgspec.convert({"name": stored.name, **stored.spec}, GroupBody)
     given = msgspec.json.decode(request.raw, type=dict[str, Any])
-    changes = {name: getattr(body, name) for name in given if name in GroupBody.__struct_fields__}
+    changes = {name: value for name, value in given.items() if name in GroupBody.__struct_fields__}
     if "system_ids" in changes and "members" not in changes:
-        members = {each: before.members.get(each, MemberBody()) for each in changes.pop("system_ids")}
-        changes["members"] = members
-    return msgspec.structs.replace(before, **changes)
+        members = stored.spec["members"]
+        changes["members"] = {each: members.get(each, {}) for each in changes.pop("system_ids")}
+    whole: GroupBody = converted({"name": stored.name, **stored.spec, **changes}, GroupBody)
+    return whole
 
 
 def delete_sync_group(request: Request, group_id: str) -> None:
@@ -254,6 +257,7 @@ def add_group_system(request: Request, group_id: str, body: MembershipBody) -> a
             raise Invalid.at("system_id", f"no system '{body.system_id}'")
         stored = registry.groups.get(group_id)
         members = {**stored.spec["members"], body.system_id: {"root": body.root}}
+        _require_not_too_many(members, "system_id")
         registry.groups.put(
             msgspec.structs.replace(stored, spec={**stored.spec, "members": members}, updated_at=request.now)
         )
@@ -296,6 +300,11 @@ def _require_free_name(request: Request, groups: Any, name: str, group_id: str) 
         raise AlreadyExists(f"a sync group '{name}' is there already")
 
 
+def _require_not_too_many(members: Sized, loc: str) -> None:
+    if len(members) > MOST_SYSTEMS:
+        raise Invalid.at(loc, f"expected at most {MOST_SYSTEMS} systems in a group, got {len(members)}")
+
+
 def _spec_of(request: Request, body: GroupBody) -> dict[str, Any]:
     """What is stored of a body. Raises Invalid for systems that are not there and a hub that is no member."""
     members: dict[str, Any] = {system_id: {"root": None} for system_id in body.system_ids}
@@ -303,6 +312,7 @@ def _spec_of(request: Request, body: GroupBody) -> dict[str, Any]:
         if member.root is not None:
             legal_root(member.root, f"members.{system_id}.root")
         members[system_id] = {"root": member.root}
+    _require_not_too_many(members, "members")
     systems = request.store.read(REGISTRY).systems
     for system_id in members:
         if system_id not in systems:

@@ -96,13 +96,21 @@ def decode_json(raw: bytes, kind: Any) -> Any:
         raise Malformed(f"the body is not JSON: {error}") from None
 
 
+def converted(value: Any, kind: Any) -> Any:
+    """What was JSON as a msgspec type. Raises Invalid, naming the field."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error), kind) from None
+
+
 def _invalid(message: str, kind: Any) -> Invalid:
     """msgspec's "Expected `int`, got `str` - at `$.snapshots[3].guid`" as an Invalid with that location."""
     what, _, where = message.partition(" - at `")
     loc = where.removeprefix("key` in `").rstrip("`").removeprefix("$").removeprefix(".")
     pattern = what.partition("matching regex ")[2]
     what = f"expected {_meanings(kind)[pattern]}" if pattern in _meanings(kind) else what
-    if named := re.match(r"(\w+): ", what):  # a type's own check says it so
+    if named := re.match(r"([\w.]+): ", what):  # a type's own check says it so
         loc = f"{loc}.{named[1]}".removeprefix(".")
         what = what[named.end() :]
     if "field `" in what:
@@ -141,10 +149,7 @@ def decode_headers(kind: type[msgspec.Struct], headers: Mapping[str, str]) -> An
     """The headers (by their names in lower case) that a Struct names. Raises Invalid."""
     names = [each.encode_name for each in msgspec.structs.fields(kind)]
     values = {name: headers[name.lower()] for name in names if name.lower() in headers}
-    try:
-        return msgspec.convert(values, kind)
-    except msgspec.ValidationError as error:
-        raise _invalid(str(error), kind) from None
+    return converted(values, kind)
 
 
 def decode_query(kind: type[msgspec.Struct], query_string: str) -> Any:

@@ -11,7 +11,7 @@ from handlers.auth import client_scheme
 from handlers.binding import authorize, path_arguments, request_of
 from handlers.dashboard import sessions
 from handlers.dashboard.rendering import VERSION_MARK, Elsewhere, Page, Visit, render_page
-from handlers.errors import Forbidden, Refused, refusal_of
+from handlers.errors import Forbidden, Malformed, Refused, refusal_of
 from handlers.events import record_refusal
 from handlers.request import ANYONE, CALLER, ENDPOINT, Answer, Endpoint, Witness
 from handlers.wire import decode_query, etag_of, etags_in, read_body
@@ -94,12 +94,19 @@ def _shown(visit: Visit, page: Endpoint, environ: dict[str, Any], path_args: Map
     if page.query is not None:
         arguments["query"] = _decoded(page.query, str(environ.get("QUERY_STRING") or ""))
     if page.method == "POST":
-        form = dict(parse_qsl(read_body(environ, MAX_FORM_BYTES).decode("utf-8", "replace"), max_num_fields=50))
+        form = _form_in(read_body(environ, MAX_FORM_BYTES))
         _require_ours(visit, form.pop("form_token", ""))
         if page.body is not None:
             arguments["form"] = decode_query(page.body, urlencode(form))
     shown: Shown = page.handler(visit, **arguments)
     return shown
+
+
+def _form_in(body: bytes) -> dict[str, str]:
+    try:
+        return dict(parse_qsl(body.decode("utf-8", "replace"), max_num_fields=50))
+    except ValueError as error:
+        raise Malformed(f"the form cannot be read: {error}") from None
 
 
 def _decoded(kind: Any, query: str) -> Any:
