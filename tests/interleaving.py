@@ -11,14 +11,17 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+import psycopg
+
 from handlers.request import Witness
 from handlers.routes import make_app
 from tests.contract import hold_to_contract, row_of
-from tests.witness import BASE
+from tests.witness import BASE, place_of
 
 FIRST = "HTTP_X_FIRST_OF_TWO"
 
@@ -60,13 +63,47 @@ class Silent(WSGIRequestHandler):
         """Nothing: tests see the answers."""
 
 
+class FolderCopy:
+    """What a folder has now."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._kept = folder, folder.with_name("kept")
+        shutil.copytree(folder, self._kept)
+
+    def put_back(self) -> None:
+        shutil.rmtree(self._folder)
+        shutil.copytree(self._kept, self._folder)
+
+    def drop(self) -> None:
+        shutil.rmtree(self._kept)
+
+
+class TableCopy:
+    """What a database's table has now."""
+
+    def __init__(self, address: str) -> None:
+        self._connection = psycopg.connect(address, autocommit=True)
+        self._connection.execute("CREATE TABLE kept AS TABLE zfs_sync_shards")
+
+    def put_back(self) -> None:
+        with self._connection.transaction():
+            self._connection.execute("DELETE FROM zfs_sync_shards")
+            names = "INSERT INTO zfs_sync_shards (name, stamp, data)"
+            self._connection.execute(f"{names} SELECT name, stamp, data FROM kept WHERE name <> 'removals'")
+            self._connection.execute(
+                f"{names} VALUES ('removals', gen_random_uuid(), '')"
+            )  # rows are gone: ask for all
+
+    def drop(self) -> None:
+        self._connection.execute("DROP TABLE kept")
+        self._connection.close()
+
+
 class Meeting:
     """A witness that is served, and put back to what it was before each pair of requests."""
 
     def __init__(self, witness: Witness) -> None:
         self.witness = witness
-        self.data = witness.config.data_dir
-        self.kept = self.data.with_name("kept")
         self._app = make_app(witness)
         self._port = 0
         self._first: int | None = None  # the thread that answers the first request
@@ -75,17 +112,18 @@ class Meeting:
 
     def pairs(self, first: Call, second: Call) -> Iterator[tuple[Answered, Answered]]:
         """The answers to both, once for each place in the first where the second can come, and once for after it."""
-        shutil.copytree(self.data, self.kept)
+        place = place_of(self.witness)
+        kept = TableCopy(place) if isinstance(place, str) else FolderCopy(place)
         try:
-            yield from self._pairs(first, second)
+            yield from self._pairs(first, second, kept)
         finally:
-            self._put_back()
-            shutil.rmtree(self.kept)
+            kept.put_back()
+            kept.drop()
 
-    def _pairs(self, first: Call, second: Call) -> Iterator[tuple[Answered, Answered]]:
+    def _pairs(self, first: Call, second: Call, kept: FolderCopy | TableCopy) -> Iterator[tuple[Answered, Answered]]:
         self._place, interrupted = 0, True
         while interrupted:
-            self._put_back()
+            kept.put_back()
             seconds: list[Answered] = []
             self._interrupt = lambda seconds=seconds: seconds.append(self.ask(second))  # type: ignore[misc]
             answer = self.ask(first, first=True)
@@ -108,10 +146,6 @@ class Meeting:
         sent = [pair for pair in answered.headers.items() if pair[0] not in ("Date", "Server")]
         hold_to_contract(row, answered.status, sent, answered.body)
         return answered
-
-    def _put_back(self) -> None:
-        shutil.rmtree(self.data)
-        shutil.copytree(self.kept, self.data)
 
     def answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """The WSGI app."""

@@ -1,4 +1,7 @@
-"""Two requests that meet: whichever comes in the midst of the other, one wins, the other is told, nothing is lost."""
+"""Two requests that meet: whichever comes in the midst of the other, one wins, the other is told, nothing is lost.
+
+Some of each kind run on PostgreSQL, too; `--engine postgresql` runs all of them there.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -76,6 +79,7 @@ def test_of_two_changes_to_one_version_one_is_made(world: World, kind: str) -> N
         assert won.items() <= world.client.get(path).items()
 
 
+@pytest.mark.on_both
 def test_of_two_changes_to_different_fields_none_is_lost(world: World) -> None:
     path = f"/systems/{world.nas.id}"
     calls = [Call("PUT", path, ADMIN, change) for change in ({"ssh_port": 2201}, {"ssh_user": "a"})]
@@ -85,6 +89,7 @@ def test_of_two_changes_to_different_fields_none_is_lost(world: World) -> None:
         assert (now["ssh_port"], now["ssh_user"]) == (2201, "a")
 
 
+@pytest.mark.on_both
 def test_of_two_reports_over_one_version_one_is_kept(world: World) -> None:
     path = f"/systems/{world.nas.id}/inventory"
     etag = world.client.call("GET", path).headers["ETag"]
@@ -110,6 +115,7 @@ def test_an_action_started_twice_has_one_lease(world: World) -> None:
         assert world.events("action.started") == 1
 
 
+@pytest.mark.on_both
 def test_of_two_transfers_where_one_may_run_one_starts(world: World) -> None:
     for answers in meet(world, world.action("start", 0), world.action("start", 1)):
         assert statuses(*answers) == [200, 409]
@@ -118,6 +124,7 @@ def test_of_two_transfers_where_one_may_run_one_starts(world: World) -> None:
         assert list(leases.ids()) == [won]
 
 
+@pytest.mark.on_both
 def test_an_action_ends_once_and_the_first_end_counts(world: World) -> None:
     start(world)
     well, ill = world.under("finish/0", guid=expected(world)), world.under("finish/1")
@@ -133,6 +140,7 @@ def test_an_action_ends_once_and_the_first_end_counts(world: World) -> None:
         assert (total.done, total.failed) == (1, 0)
 
 
+@pytest.mark.on_both
 def test_progress_does_not_bring_back_what_has_ended(world: World) -> None:
     start(world)
     ended, told = world.under("finish/0", guid=expected(world)), world.under("progress", body={"bytes_done": 5})
@@ -166,6 +174,7 @@ def works(world: World, key: str | None) -> bool:
     return bool(answer.status_code == 200)
 
 
+@pytest.mark.on_both
 def test_of_two_rotations_with_one_key_without_grace_one_is_made(world: World) -> None:
     rotate = Call("POST", f"/systems/{world.nas.id}/api-key/rotate?grace_s=0", world.nas.key)
     for answers in meet(world, rotate, rotate):
@@ -194,6 +203,7 @@ def test_what_is_asked_with_a_key_that_is_being_rotated_is_done_or_refused(world
 # --- systems and groups --------------------------------------------------------------------------
 
 
+@pytest.mark.on_both
 def test_a_hostname_is_registered_once(world: World) -> None:
     call = Call("POST", "/systems/register", ENROLL, {"hostname": "laptop"})
     for answers in meet(world, call, call):
@@ -203,6 +213,7 @@ def test_a_hostname_is_registered_once(world: World) -> None:
         assert len(registry.keys.find(role="agent")) == 3
 
 
+@pytest.mark.on_both
 def test_an_agent_does_not_undo_its_renaming(world: World) -> None:
     path = f"/systems/{world.backup.id}"
     stale = Call("PUT", path, world.backup.key, {"hostname": "backup", "ssh_port": 23})
@@ -280,6 +291,7 @@ def test_nothing_is_left_of_a_group_that_is_deleted_in_use(world: World, what: s
         assert world.client.witness.store.shards("groups") == []
 
 
+@pytest.mark.on_both
 def test_a_hub_is_a_member(world: World) -> None:
     path = f"/sync-groups/{world.group}"
     change = Call("PUT", path, ADMIN, {"hub_system_id": world.backup.id})
