@@ -112,6 +112,7 @@ class JsonBottle(bottle.Bottle):  # type: ignore[misc]  # bottle has no types
             start_response("204 No Content", preflight_headers(cors))
             return []
 
+        environ["PATH_INFO"] = _path_of(environ)
         environ[PREFIX] = prefix = prefix_of(environ, self._trusted_proxies)
 
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
@@ -135,6 +136,12 @@ class JsonBottle(bottle.Bottle):  # type: ignore[misc]  # bottle has no types
             log.error("request %s failed", request_id, exc_info=error.exception)
             detail = f"the witness failed; its log has more under request {request_id}"
         return error_body(error.status_code, detail)
+
+
+def _path_of(environ: Mapping[str, Any]) -> str:
+    """The path, with a mark for each byte that is no UTF-8. Bottle would leave it out: /met%FFrics is no /metrics."""
+    path = str(environ.get("PATH_INFO") or "")
+    return path if path.isascii() else path.encode("latin-1").decode(errors="replace").encode().decode("latin-1")
 
 
 def _note_request(environ: Mapping[str, Any], duration_s: float) -> None:

@@ -164,7 +164,7 @@ def decode_query(kind: type[msgspec.Struct], query_string: str) -> Any:
     types = _types_in_query(kind)
     for name in values:
         if name not in types:
-            raise Invalid.at(name[:100], "there is no such parameter here")
+            raise Invalid.at(name[:100] or "query", "there is no such parameter here")
     return kind(**{name: decode_part(text, types[name], name) for name, text in values.items()})
 
 

@@ -222,9 +222,10 @@ def test_an_unknown_id_is_404(sent: Sent, endpoint: Endpoint, unknown: str) -> N
 
 @every_endpoint
 def test_an_unknown_query_parameter_is_422(sent: Sent, endpoint: Endpoint) -> None:
-    answer = sent(endpoint, path=sent.path(endpoint) + "?colour=blue")
-    assert_refused(answer, 422)
-    assert answer.json["errors"][0]["loc"] == "colour"
+    for name in ("colour", ""):
+        answer = sent(endpoint, path=f"{sent.path(endpoint)}?{name}=blue")
+        assert_refused(answer, 422)
+        assert answer.json["errors"][0]["loc"] == (name or "query")
 
 
 @every_endpoint
@@ -336,6 +337,12 @@ def test_health_and_the_description_answer_at_the_root_too_and_nothing_else_does
     for path in ("/health", "/health/ready", "/health/live", "/openapi.json"):
         assert client.app.get(path).json == client.app.get(BASE + path).json
     assert_refused(client.app.get("/systems", expect_errors=True), 404)
+
+
+@pytest.mark.parametrize("path", ["/%ff", "/he%fealth", "/api/v1/heal%c3th", "/dashboard%ff", "/api/v1/systems%ff"])
+def test_a_byte_that_is_no_utf_8_makes_another_path(sent: Sent, path: str) -> None:
+    answer = sent.client.app.get(path, headers={"X-API-Key": sent.client.key}, expect_errors=True)
+    assert answer.status_code == 404
 
 
 def test_a_failure_of_our_own_is_a_500_that_tells_nothing_but_where_to_look(

@@ -7,12 +7,14 @@ import socket
 import ssl
 import subprocess
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
+from cli.serve import tls_context
 from tests.agent_world import make_host
 from tests.programs import need
 from tests.test_serve import KEY, PROGRAM, Server, serving
@@ -101,6 +103,18 @@ def test_curl_trusts_it_as_it_was_printed(server: Server, said: str) -> None:
 def test_versions_and_ciphers(server: Server, options: tuple[str, ...], spoken: bool) -> None:
     done = curl(server, "--insecure", *options)
     assert (done.returncode == 0) is spoken, done.stderr
+
+
+def test_nothing_older_is_spoken_whatever_openssl_would_allow() -> None:
+    def lax() -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        with warnings.catch_warnings(action="ignore"):
+            context.minimum_version = ssl.TLSVersion.TLSv1
+        return context
+
+    context = tls_context(None, lax)
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert {cipher["protocol"] for cipher in context.get_ciphers()} <= {"TLSv1.2", "TLSv1.3"}
 
 
 def test_handshakes_and_heads_that_never_end_stop_nobody(server: Server) -> None:
