@@ -6,9 +6,11 @@ import json
 import os
 import re
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import Any
 
 import pytest
@@ -101,6 +103,41 @@ def test_a_witness_that_is_gone_is_a_502_of_the_proxy_and_comes_back(behind: Beh
         if behind.call("GET", "/health")[0] == 200:
             return
     raise AssertionError("nginx does not find the witness again")
+
+
+@contextmanager
+def ending() -> Iterator[tuple[int, list[bytes]]]:
+    """The port of an instance that ends under each request, and the requests that it had read by then."""
+    read: list[bytes] = []
+
+    class End(BaseRequestHandler):
+        def handle(self) -> None:
+            if said := self.request.recv(65536):
+                read.append(said)
+
+    with ThreadingTCPServer(("127.0.0.1", 0), End) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield server.server_address[1], read
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_request_under_which_its_instance_ends_is_answered_by_the_next_one(behind: Behind, tmp_path: Path) -> None:
+    with ending() as (port, read):
+        nginx, behind.nginx = behind.nginx, Nginx(tmp_path, [port, behind.lab.port])
+        try:
+            for number in range(4):  # turn by turn: two of them come to the one that ends
+                body = json.dumps({"hostname": f"retried-{number}"}).encode()
+                status, _, _ = behind.call("POST", "/api/v1/systems/register", body, Content_Type="application/json")
+                assert status == 201
+        finally:
+            behind.nginx.stop()
+            behind.nginx = nginx
+    assert len(read) >= 2
+    assert all(said.startswith(b"POST /api/v1/systems/register") for said in read)
 
 
 @pytest.mark.parametrize("below", ["", "/zfs"])
