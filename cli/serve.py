@@ -50,9 +50,7 @@ def end_quietly() -> None:
 
 def listen(settings: config.Config) -> socket.socket:
     """A socket that listens where the settings say. Raises Refusal before anything else has happened."""
-    for file in (settings.tls_cert, settings.tls_key):
-        if file is not None and not file.is_file():
-            raise Refusal(f"{file}: there is no such file, and TLS needs it")
+    _require_readable_tls(settings)
     place = f"{settings.host} port {settings.port}"
     try:
         (family, kind, protocol, _, address), *_ = socket.getaddrinfo(
@@ -66,6 +64,24 @@ def listen(settings: config.Config) -> socket.socket:
         way_out = "; set another port" if error.errno == errno.EADDRINUSE else ""
         raise Refusal(f"cannot listen on {place}: {error.strerror}{way_out}") from error
     return listener
+
+
+def _require_readable_tls(settings: config.Config) -> None:
+    """Raise Refusal for files that TLS cannot be served with. Each connection reads them anew, and would fail alone."""
+    for file in (settings.tls_cert, settings.tls_key):
+        if file is not None and not file.is_file():
+            raise Refusal(f"{file}: there is no such file, and TLS needs it")
+    if settings.tls_cert is None or settings.tls_key is None:
+        return
+    try:
+        settings.tls_key.read_bytes()
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key)
+    except ssl.SSLError as error:
+        raise Refusal(f"{settings.tls_cert} and {settings.tls_key} do not go together: {error.reason}") from error
+    except OSError as error:
+        raise Refusal(
+            f"{error.filename or settings.tls_cert}: {error.strerror}; whoever runs the witness must read it"
+        ) from error
 
 
 def address_of(settings: config.Config) -> str:

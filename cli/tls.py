@@ -30,7 +30,7 @@ def make_certificate(options: argparse.Namespace, open_witness: OpenWitness) -> 
     folder = settings.file.parent if settings.file is not None else Path.cwd()
     cert_file, key_file = settings.tls_cert or folder / CERT, settings.tls_key or folder / KEY
     names = list(dict.fromkeys([*options.names, socket.gethostname(), "localhost", "127.0.0.1", "::1"]))
-    key = _read_key(key_file) if key_file.exists() else _write_key(key_file)
+    key = _read_key(key_file) if key_file.exists() else _write_key(key_file, settings.data_dir)
     try:
         cert_file.write_bytes(_pem(_certificate(key, names)))
     except OSError as error:
@@ -43,8 +43,8 @@ def make_certificate(options: argparse.Namespace, open_witness: OpenWitness) -> 
     return 0
 
 
-def _write_key(file: Path) -> "EllipticCurvePrivateKey":
-    """A new key on P-256, in a file of mode 0600 from its first byte on."""
+def _write_key(file: Path, data_dir: Path) -> "EllipticCurvePrivateKey":
+    """A new key on P-256, in a file of mode 0600 from its first byte on; made by root, it is whose the data are."""
     from cryptography.hazmat.primitives import serialization as form
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -54,6 +54,8 @@ def _write_key(file: Path) -> "EllipticCurvePrivateKey":
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "wb") as out:
             out.write(pem)
+        if hasattr(os, "geteuid") and os.geteuid() == 0 and data_dir.exists():
+            os.chown(file, data_dir.stat().st_uid, -1)
     except OSError as error:
         raise Refusal(f"{file}: {error.strerror}") from error
     return key

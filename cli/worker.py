@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from errno import ENOTCONN
 from functools import partial
 from http import HTTPStatus
 from os import SEEK_END
@@ -130,7 +131,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             return  # another worker took it, or it is gone
         try:
             connection = Connection(self.cfg, client, address, listener.getsockname(), self._linger)
-        except OSError:
+        except OSError as error:
+            if error.errno != ENOTCONN:  # not gone again already: the certificate cannot be read any more
+                log.warning("a connection cannot be served: %s", error)
             client.close()
             return
         self.nr_conns += 1

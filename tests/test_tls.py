@@ -1,6 +1,7 @@
 """TLS: the certificate that `tls` makes, and what the witness speaks with it, to curl and to an agent."""
 
 import json
+import os
 import re
 import shlex
 import socket
@@ -73,6 +74,32 @@ def test_a_renewed_certificate_keeps_the_pin(tmp_path: Path) -> None:
     before = Path(field(first, "tls_cert")).read_bytes()
     assert field(made(tmp_path, "b.lan"), "pinned_key") == field(first, "pinned_key")
     assert Path(field(first, "tls_cert")).read_bytes() != before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_key_that_root_makes_is_the_services(tmp_path: Path) -> None:
+    (tmp_path / "zfs_sync.yaml").write_text("")
+    (tmp_path / "data").mkdir()
+    os.chown(tmp_path / "data", 12345, -1)
+    key = Path(field(made(tmp_path), "tls_key")).stat()
+    assert (key.st_uid, key.st_mode & 0o777) == (12345, 0o600)
+
+
+def test_a_start_with_files_that_tls_cannot_use_says_which(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    said = made(tmp_path, "a.lan"), made(tmp_path / "a", "a.lan")
+    cert, other_key = (Path(field(said[0], "tls_cert")), Path(field(said[1], "tls_key")))
+
+    def refusal() -> str:
+        argv = [*PROGRAM, "serve"]
+        environ = {**os.environ, "ZFS_SYNC_TLS_CERT": str(cert), "ZFS_SYNC_TLS_KEY": str(other_key)}
+        done = subprocess.run(argv, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 1
+        return done.stderr
+
+    assert "do not go together" in refusal()
+    other_key.unlink()
+    assert f"{other_key}: there is no such file" in refusal()
 
 
 def test_what_cannot_be_used_is_said_in_a_line(tmp_path: Path) -> None:
