@@ -211,6 +211,32 @@ def test_the_plan_is_the_witness_s_own(site: Site) -> None:
     assert "signature" in site.run("nas", status=1)
 
 
+def test_a_transfer_goes_on_to_its_end_when_its_window_closes(site: Site) -> None:
+    site.run("backup", "offsite")
+    nas = site.hosts["nas"]
+    nas.configure(progress_s=1, parallel=1)
+    nas.fault('{"send": {"hang": 4}}')
+    agent = subprocess.Popen(nas.command("run"), env=nas.environment, stderr=subprocess.PIPE, text=True)
+    for _ in range(600):
+        if any(call[0] == "send" for call in calls_of(nas)):
+            break
+        time.sleep(0.1)
+    later = time.strftime("%H", time.gmtime(time.time() + 7200))
+    with (site.folder / "zfs_sync.yaml").open("a") as file:
+        file.write(f"    window: {later}:00-{later}:01\n")
+    said = agent.communicate(timeout=100)[1]
+    assert agent.returncode == 0, said
+    assert said.count("zfs-sync-agent: start ") == said.count("zfs-sync-agent: done ") == 1
+    assert "skipped create" in said  # what was to come after it
+    group = site.ask("GET", "/sync-groups")[0]["id"]
+    plan = site.ask("GET", f"/sync/{group}/instructions")
+    assert [action for action in plan["actions"] if action["action_type"] == "create"] == []
+    assert any("window of the group everything is closed" in skip["reason"] for skip in plan["skipped"])
+    sent = [call for call in calls_of(nas) if call[0] == "send"]
+    site.run("nas")
+    assert [call for call in calls_of(nas) if call[0] == "send"] == sent
+
+
 def other_key(folder: Path) -> Path:
     """Another witness's public key."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
