@@ -54,8 +54,8 @@ class Lab:
             return subprocess.Popen(command, env=environ, stdout=log, stderr=log)
 
     def wait(self) -> None:
-        """Until it answers."""
-        for _ in range(200):
+        """Until it answers; an emulated machine may be slow."""
+        for _ in range(1200):
             try:
                 self.call("GET", "/health")
                 return
