@@ -147,6 +147,7 @@ class World:
             source_ssh_hostname="nas",
             kind="filesystem",
             reason="backup lacks it",
+            estimated_size="3500",
         )
         if base:
             row |= {

@@ -325,14 +325,14 @@ def test_reasons_and_names_are_only_ever_words(world: World, tmp_path: Path) -> 
     [
         ("-", ""),
         ("900", ", about 900 bytes"),
-        ("5000000000", ", about 4.7 GiB"),
-        ("9" * 18, ", about 909495 TiB"),
+        ("5000000000", ", about 4.7 GiB, for how long is not known yet"),
+        ("9" * 18, ", about 909495 TiB, for how long is not known yet"),
     ],
 )
 def test_a_plan_says_how_much_would_be_sent(world: World, size: str, shown: str, shell: str) -> None:
-    world.witness.plan = [world.transfer(1, estimated_size=size)]
+    world.witness.plan = [world.transfer(3, base=2, estimated_size=size)]
     run = world.nas.agent("plan", shell=shell)
-    assert run.stdout == f"create {COPY}: backup lacks it{shown}\n"
+    assert run.stdout == f"sync {COPY}: backup lacks it{shown}\n"
 
 
 def test_a_plan_for_another_system_is_refused(world: World) -> None:
