@@ -104,7 +104,7 @@ def test_a_peer_is_asked_by_name_and_of_all_where_a_guid_is_elsewhere(world: Wor
             backup.rename_snapshot(COPY, "day 2", "second day")
     run = world.nas.agent("run")
     assert run.returncode == 0, run.stderr
-    asked = [call for call in lists(world.backup) if "name,guid,type,receive_resume_token" in call]
+    asked = [call for call in lists(world.backup) if "name,guid,type,receive_resume_token,compression" in call]
     assert asked[0][-3:] == [COPY, f"{COPY}@day 3", f"{COPY}@day 2"]
     assert ["-d" in call for call in asked] == [False, True][: 1 + renamed]
     # what the heartbeat listed here is known, unless that is not what the plan speaks of

@@ -186,6 +186,23 @@ def test_what_arrived_of_a_snapshot_that_is_gone_is_dropped(site: RealSite) -> N
         here.same("media", common=2)
 
 
+@pytest.mark.parametrize("transfer", ["push", "pull"])
+def test_large_streams_are_compressed_and_buffered(site: RealSite, transfer: str) -> None:
+    with site.place("nas", "backup", hub="nas", transfer=transfer) as here:
+        agent = "nas" if transfer == "push" else "backup"
+        site.pools.create(here.on("nas", "media"))
+        site.pools.zfs("set", "compression=off", here.on("nas", "media"))
+        here.fill("media", "one", bytes_=3_000_000)
+        here.report()
+        assert "compressed by zstd" in here.run(agent)
+        here.fill("media", "two", "three", bytes_=2_000_000)
+        here.report()
+        assert "compressed by zstd" in here.run(agent)
+        here.settled()
+        here.same("media", common=3)
+        assert list(here.machines[agent].state.glob("rate.*")) != []
+
+
 def test_encrypted_datasets_are_sent_raw(site: RealSite) -> None:
     with site.place("nas", "backup", hub="nas") as here:
         site.pools.create(here.on("nas", "secret"), encryption="aes-256-gcm")
@@ -303,6 +320,9 @@ def test_without_root_and_with_a_guard(site: RealSite, transfer: str) -> None:
         here.fill("secret", "one", "two", on=source)
         site.pools.create(here.on(source, "disk"), "volume")
         here.fill("disk", "one", "two", on=source)
+        site.pools.create(here.on(source, "large"))
+        site.pools.zfs("set", "compression=off", here.on(source, "large"))
+        here.fill("large", "one", bytes_=2_000_000, on=source)
         assert "zsend lacks permissions to send" in sender.agent("doctor", status=1)
         site.pools.zfs("allow", "zsend", "send,hold,bookmark,destroy", root[0])
         said = receiver.agent("doctor", status=1)
@@ -312,14 +332,14 @@ def test_without_root_and_with_a_guard(site: RealSite, transfer: str) -> None:
             said = machine.agent("doctor")
             assert "bad:" not in said
         here.report()
-        here.run(source if transfer == "push" else target)
+        assert "compressed by zstd" in here.run(source if transfer == "push" else target)
         here.fill("media", "four", on=source)
         site.pools.destroy_snapshots(here.on(source, "media"), ["two"])
         here.report()
         here.run(source, target)
         here.settled()
         site.pools.load_key(here.on(target, "secret"))
-        for path in ("media", "media/home videos", "secret", "disk"):
+        for path in ("media", "media/home videos", "secret", "disk", "large"):
             here.same(path, source, target)
             values = site.pools.zfs("get", "-Ho", "value", "readonly,mounted", here.on(target, path)).split()
             assert values[0] == b"on"

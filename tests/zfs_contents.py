@@ -10,7 +10,7 @@ PLENTY = 10**12  # bytes that a pool without a capacity has room for
 TYPES = ("filesystem", "volume", "snapshot", "bookmark")
 PLAIN = ("name", "type", "guid", "createtxg", "creation", "used", "referenced", "written", "encryption")
 COLUMNS = (*PLAIN, "receive_resume_token", "origin")  # what an agent asks for at least
-KNOWN = (*COLUMNS, "available", "userrefs", "readonly", "mounted", "mountpoint", "canmount", "ivsetguid")
+KNOWN = (*COLUMNS, "available", "userrefs", "readonly", "mounted", "mountpoint", "canmount", "ivsetguid", "compression")
 
 
 class Contents:
@@ -168,6 +168,7 @@ class Contents:
             "origin": dataset.origin or "-",
             "available": str(self.available(dataset.name)),
             "readonly": self.inherited(dataset.name, "readonly", "off"),
+            "compression": self.inherited(dataset.name, "compression", "off"),
         }
         if dataset.kind == "filesystem":
             values["mounted"] = "yes" if dataset.mounted else "no"
