@@ -117,6 +117,24 @@ def test_a_broken_stream_is_a_failure_and_resumes_in_the_next_run(world: World, 
         assert backup.find(f"{COPY}@day 3").blocks == nas.find(f"{VIDEOS}@day 3").blocks
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_stream_between_the_largest_guids_resumes(world: World, shell: str) -> None:
+    """Shells count to 2^31, 2^63 or 2^64."""
+    with world.nas.pools() as nas:
+        known = nas.dataset(VIDEOS).snapshots
+        known[1:] = [replace(snap, guid=str(2**64 - 9 + at)) for at, snap in enumerate(known[1:])]
+    world.copied().witness.plan = [world.transfer(3, base=2)]
+    with world.nas.pools() as nas, world.backup.pools() as backup:
+        with pytest.raises(Exception, match="saved"):
+            backup.receive(COPY, nas.send(VIDEOS, "day 3", "day 2").cut(1), resumable=True)
+        token = backup.token(COPY)
+    assert token is not None
+    world.witness.plan = [world.transfer(3, base=2, action_type="resume", resume_token=token)]
+    run = world.nas.agent("run", shell=shell)
+    assert run.returncode == 0, run.stderr
+    assert world.backup.guids(COPY) == world.nas.guids(VIDEOS)
+
+
 def test_a_broken_first_stream_resumes_as_a_new_replica(world: World) -> None:
     world.witness.plan = [world.transfer(1)]
     world.nas.fault('{"send": {"cut": 26000}}')
