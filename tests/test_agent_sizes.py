@@ -80,6 +80,13 @@ def test_what_zfs_cannot_say_is_what_the_witness_says(world: World) -> None:
     assert [call for call in calls_of(world.nas) if call[0] == "send" and call[-1].endswith("day 1")] == []
 
 
+def test_what_nobody_knows_is_said_so(world: World) -> None:
+    world.copied().witness.plan = [large(world, 3, base=2, estimated_size="-")]
+    run = world.nas.agent("run")
+    assert run.returncode == 0, run.stderr
+    assert f"{COPY}: sends an unknown amount" in run.stderr
+
+
 def test_how_fast_it_went_is_kept_for_each_peer_and_evened_out(world: World) -> None:
     sized(world, 8_000_000)
     rate = world.nas.config.parent / "nas.state" / "rate.root@backup:2222"
