@@ -366,6 +366,10 @@ def test_roots_limit_what_the_witness_may_touch(world: World) -> None:
     assert "outside the configured roots" in world.nas.agent("run").stderr
     world.nas.configure(roots="tank/public,tank/home videos")
     assert world.nas.agent("run").returncode == 0
+    world.witness.plan = [world.transfer(3, base=1, executor_system_id="backup")]
+    world.backup.configure(roots="tank,vault/nas/home")
+    assert f"{COPY} is outside the configured roots" in world.backup.agent("run").stderr
+    assert len(world.backup.guids(COPY)) == 1
 
 
 def test_new_columns_do_no_harm_and_missing_ones_stop(world: World) -> None:

@@ -361,7 +361,7 @@ def several(world: World, count: int) -> list[dict[str, str]]:
 @pytest.mark.parametrize("shell", SHELLS)
 def test_two_transfers_go_at_once_and_what_waits_comes_after(world: World, shell: str) -> None:
     world.witness.plan = several(world, 4)
-    world.witness.plan[3]["depends_on"] = "d1"
+    world.witness.plan[1]["depends_on"] = "d1"
     world.nas.fault('{"send": {"hang": 0.5}}')
     run = world.nas.agent("run", shell=shell)
     assert run.returncode == 0, run.stderr
@@ -370,8 +370,22 @@ def test_two_transfers_go_at_once_and_what_waits_comes_after(world: World, shell
     order = [path for _, path, _, _ in world.witness.calls if "/actions/" in path]
     first_end = next(place for place, path in enumerate(order) if "/finish/" in path)
     assert first_end == 2  # both were started before one had ended
-    assert order.index("/api/v1/sync/actions/d1/finish/0") < order.index("/api/v1/sync/actions/d4/start")
+    assert order.index("/api/v1/sync/actions/d1/finish/0") < order.index("/api/v1/sync/actions/d2/start")
     assert len(world.witness.finished) == 4
+
+
+@pytest.mark.parametrize("shell", ["dash", "mksh"])
+def test_an_action_is_for_one_worker(world: World, shell: str) -> None:
+    """Though all of them see it at the same time: another of the same dataset would be refused, at best."""
+    world.nas.configure(parallel=8)
+    world.witness.plan = [
+        row | {"action_type": "create_parent", "target_dataset": f"vault/nas/d{at}", "properties": "atime=off"}
+        for at, row in enumerate(several(world, 16))
+    ]
+    run = world.nas.agent("run", shell=shell)
+    assert run.returncode == 0, run.stderr
+    starts = [path.split("/")[5] for path in world.witness.paths("/start")]
+    assert len(starts) == len(set(starts)) == 16
 
 
 def test_parallel_is_how_many_go_at_once(world: World) -> None:
@@ -390,3 +404,5 @@ def test_what_may_not_begin_yet_is_tried_again_when_another_transfer_has_ended(w
     assert run.returncode == 0, run.stderr
     assert {name for name, (status, _, _) in world.witness.finished.items() if status == 0} == {"d1", "d2", "d3"}
     assert "at its max_transfers" in run.stderr
+    assert len(world.witness.paths("/start")) <= 8  # not again and again
+    assert len(world.witness.paths("/instructions/nas")) == 2  # all in the first round
