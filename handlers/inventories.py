@@ -343,8 +343,7 @@ def _write(view: Any, compared: Comparison, reported: ReportedInventory) -> None
         if name in view.summaries:
             view.summaries.remove(name)
     for document in compared.changed:
-        view.datasets.put(document)
-        view.summaries.put(summary_of(document))
+        put_dataset(view, document)
     for guard in compared.guards:
         if guard.id not in view.guards:
             view.guards.put(guard)
@@ -354,12 +353,31 @@ def _write(view: Any, compared: Comparison, reported: ReportedInventory) -> None
         view.datasets.clear()
         for name in wanted:
             view.datasets.put(documents[name])
+    _renew_summaries(view)
 
 
-def summary_of(document: DatasetDoc) -> Summary:
+def _renew_summaries(view: Any) -> None:
+    """Write those that are missing, or were taken from another document than there is: somebody else wrote that."""
+    for name in view.datasets.ids():
+        checksum = view.datasets.checksum(name)
+        if name not in view.summaries or view.summaries.get(name).checksum != checksum:
+            view.summaries.put(_summary_of(view.datasets.get(name), checksum))
+
+
+def put_dataset(view: Any, document: DatasetDoc) -> None:
+    """Keep a dataset's document and its summary."""
+    view.datasets.put(document)
+    view.summaries.put(_summary_of(document, view.datasets.checksum(document.id)))
+
+
+def _summary_of(document: DatasetDoc, checksum: int) -> Summary:
     """What comparing two replicas needs at first."""
     guids = sorted(f"{row.guid}/{row.ivsetguid or ''}" for row in document.snapshots)
-    newest = max(document.snapshots, key=lambda row: row.createtxg or 0, default=None)
+    newest = max(reversed(document.snapshots), key=lambda row: row.createtxg or 0, default=None)
+    known = {row.guid for row in document.snapshots if row.guid and row.createtxg is not None}
+    outline = None
+    if newest is not None and len(known) == len(guids):
+        outline = msgspec.structs.replace(document, snapshots=[newest], snapshot_metadata=msgspec.UNSET)
     return Summary(
         id=document.id,
         count=len(guids),
@@ -368,6 +386,9 @@ def summary_of(document: DatasetDoc) -> Summary:
         newest_creation=newest.creation if newest else None,
         written=document.written,
         receive_resume_token=document.receive_resume_token,
+        latest_creation=max((row.creation for row in document.snapshots if row.creation is not None), default=None),
+        outline=outline,
+        checksum=checksum,
     )
 
 

@@ -5,11 +5,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from handlers.memory import Memory
-from planner.model import Bookmark, Replica, Snapshot
+from planner.model import Bookmark, Outline, Replica, Snapshot, unread
 from store import Store, documents
 from store.shards import Inventory
 
 SYSTEMS = 1024  # of which this process remembers what it made
+
+
+@dataclass(slots=True)
+class _Source:
+    """A dataset's document as it is held, from which its snapshots are read when somebody asks for them."""
+
+    inventory: Inventory
+    name: str
+    held: object
+
+    def read(self) -> tuple[Snapshot, ...]:
+        """The snapshots, oldest first."""
+        return snapshots_of(self.inventory.datasets.unpacked(self.held))
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +32,7 @@ class Replicas:
     present: Mapping[str, Replica]
     absent: Mapping[str, Replica]
     generation: str  # of the inventory
-    made_of: Mapping[str, tuple[object, Replica]]  # by dataset: the document as it was held
+    made_of: Mapping[str, tuple[_Source, Replica]]  # by dataset
 
 
 _memory: Memory[Replicas] = Memory(SYSTEMS)
@@ -37,31 +50,40 @@ def replicas_of(store: Store, system_id: str, inventory: Inventory) -> Replicas:
 def _made(inventory: Inventory, before: Replicas | None) -> Replicas:
     present: dict[str, Replica] = {}
     absent: dict[str, Replica] = {}
-    made_of: dict[str, tuple[object, Replica]] = {}
+    made_of: dict[str, tuple[_Source, Replica]] = {}
     for name, held in inventory.datasets.held().items():
         known = before.made_of.get(name) if before is not None else None
-        if before is not None and known is not None and known[0] == held:
-            replica, is_absent = known[1], name in before.absent
+        if before is not None and known is not None and known[0].held == held:
+            source, replica = known
+            source.inventory, source.held = inventory, held  # so that the old file's bytes can go
+            is_absent = name in before.absent
         else:
-            document = inventory.datasets.get(name)
-            replica, is_absent = replica_of(document), document.absent
+            source = _Source(inventory, name, held)
+            replica, is_absent = _replica_from(source)
         (absent if is_absent else present)[name] = replica
-        made_of[name] = (held, replica)
+        made_of[name] = (source, replica)
     return Replicas(present, absent, inventory.generation, made_of)
+
+
+def _replica_from(source: _Source) -> tuple[Replica, bool]:
+    """A dataset, and whether it is of a pool that is not imported now; by its summary, if that says enough."""
+    inventory, name = source.inventory, source.name
+    summary = inventory.summaries.get(name) if name in inventory.summaries else None
+    if summary is None or summary.outline is None or summary.checksum != inventory.datasets.checksum(name):
+        document = inventory.datasets.get(name)
+        return replica_of(document), document.absent
+    replica, newest = replica_of(summary.outline), snapshot_of(summary.outline.snapshots[0])
+    outline = Outline(summary.count, summary.guids_digest, newest, summary.latest_creation)
+    return unread(replica, outline, source.read), summary.outline.absent
 
 
 def replica_of(document: documents.DatasetDoc) -> Replica:
     """A dataset's document as the planner sees it."""
-    snapshots = [snapshot_of(row) for row in document.snapshots]
-    if all(snapshot.createtxg is not None for snapshot in snapshots):
-        snapshots.sort(key=lambda each: each.createtxg or 0)
-    else:
-        snapshots.sort(key=lambda each: each.creation or 0)
     return Replica(
         dataset=document.id,
         kind="volume" if document.type == "volume" else "filesystem" if document.type else None,
         guid=document.guid,
-        snapshots=tuple(snapshots),
+        snapshots=snapshots_of(document),
         bookmarks=tuple(
             Bookmark(row.name, row.guid, row.createtxg, row.creation, row.ivsetguid) for row in document.bookmarks
         ),
@@ -77,6 +99,16 @@ def replica_of(document: documents.DatasetDoc) -> Replica:
         mountpoint=document.mountpoint,
         reported=document.reported,
     )
+
+
+def snapshots_of(document: documents.DatasetDoc) -> tuple[Snapshot, ...]:
+    """A dataset's snapshots as the planner sees them, oldest first."""
+    snapshots = [snapshot_of(row) for row in document.snapshots]
+    if all(snapshot.createtxg is not None for snapshot in snapshots):
+        snapshots.sort(key=lambda each: each.createtxg or 0)
+    else:
+        snapshots.sort(key=lambda each: each.creation or 0)
+    return tuple(snapshots)
 
 
 def snapshot_of(row: documents.SnapshotRow) -> Snapshot:

@@ -9,7 +9,7 @@ from handlers import answers as a
 from handlers.bodies import SnapshotBody
 from handlers.errors import Forbidden, Invalid, require_valid
 from handlers.events import record
-from handlers.inventories import summary_of
+from handlers.inventories import put_dataset
 from handlers.request import Answer, Request
 from handlers.snapshots import find_snapshot, full_name, metadata_key, present_snapshot
 from handlers.values import MAX_GUID, guid, legal_name, number, with_offset
@@ -53,8 +53,7 @@ def _store_snapshots(request: Request, bodies: list[SnapshotBody], loc_of: Any) 
         for (system_id, dataset), reported in by_dataset.items():
             view, history = (tx[shard] for shard in _shards_of(request, system_id))
             stored[system_id, dataset], replaced = _with_rows(_known(view.datasets, dataset), reported)
-            view.datasets.put(stored[system_id, dataset])
-            view.summaries.put(summary_of(stored[system_id, dataset]))
+            put_dataset(view, stored[system_id, dataset])
             _keep_gone(request, history, dataset, replaced)
         for system_id in systems:
             view, _ = (tx[shard] for shard in _shards_of(request, system_id))
@@ -226,8 +225,7 @@ def forget_snapshot(request: Request, snapshot_id: str) -> None:
         if metadata is not msgspec.UNSET:
             metadata = {key: value for key, value in metadata.items() if key != metadata_key(row)} or msgspec.UNSET
         changed = msgspec.structs.replace(current, snapshots=left, snapshot_metadata=metadata)
-        view.datasets.put(changed)
-        view.summaries.put(summary_of(changed))
+        put_dataset(view, changed)
         _keep_gone(request, history, document.id, gone)
         _forget_digest(view, request.now)
         record(request, "snapshot.forgotten", subject=f"{document.id}@{row.name}", system_id=system_id)

@@ -238,7 +238,7 @@ def _unheard(seats: Sequence[tuple[Policy, Member]], now: float) -> Iterator[Tro
 def _clock(member: Member, ahead_s: float | None) -> Iterator[Trouble]:
     """A clock that is off, by what the agent's heartbeat said, or by snapshots made after they were reported."""
     if ahead_s is None and member.reported_at is not None:
-        newest = (replica.snapshots[-1].creation for replica in member.replicas.values() if replica.snapshots)
+        newest = (replica.newest.creation for replica in member.replicas.values() if replica.newest is not None)
         ahead_s = max(0.0, max((each for each in newest if each is not None), default=0) - member.reported_at)
     if ahead_s is not None and abs(ahead_s) > CLOCK_OFF_S:
         way = "ahead of" if ahead_s > 0 else "behind"

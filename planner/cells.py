@@ -1,7 +1,7 @@
 """Where each dataset stands on each member."""
 
 from planner.leaders import Course, Leaderless
-from planner.model import Cell, CellStatus, Snapshot
+from planner.model import Cell, CellStatus, Replica, Snapshot
 from planner.sites import Scene
 from planner.targets import Outcome
 
@@ -12,7 +12,7 @@ def cell_of(scene: Scene, course: Course | Leaderless, outcome: Outcome) -> Cell
     status = _status(outcome)
     lag = lag_of(scene, outcome)
     quiet = _has_gone_quiet(scene, outcome)
-    newest = held.snapshots[-1] if held and held.snapshots else None
+    newest = held.replica.newest if held else None
     common = outcome.common
     return Cell(
         outcome.path,
@@ -77,10 +77,13 @@ def _has_gone_quiet(scene: Scene, outcome: Outcome) -> bool:
     """Whether a source that once took snapshots takes no new ones."""
     if not outcome.is_source or outcome.held is None:
         return False
-    newest = newest_selected(scene, outcome.held.snapshots)
+    newest = newest_selected(scene, outcome.held.replica)
     return newest is not None and newest.creation is not None and scene.now - newest.creation > patience_s(scene)
 
 
-def newest_selected(scene: Scene, snapshots: tuple[Snapshot, ...]) -> Snapshot | None:
-    """The last of these, oldest first, that the group chooses by its name."""
-    return next((snapshot for snapshot in reversed(snapshots) if scene.selects_name(snapshot.name)), None)
+def newest_selected(scene: Scene, replica: Replica) -> Snapshot | None:
+    """The last of its snapshots that the group chooses by its name."""
+    newest = replica.newest
+    if newest is None or scene.selects_name(newest.name):
+        return newest
+    return next((snapshot for snapshot in reversed(replica.snapshots) if scene.selects_name(snapshot.name)), None)

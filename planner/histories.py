@@ -13,11 +13,19 @@ Mark = Snapshot | Bookmark
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A replica, with an index that finds its snapshots and bookmarks by guid."""
+    """A replica, with what finds its snapshots and bookmarks by guid."""
 
     replica: Replica
-    places: dict[str, int]  # guid -> index in replica.snapshots
-    marks: dict[str, Bookmark]
+
+    @property
+    def places(self) -> dict[str, int]:
+        """Where each guid is in the snapshots."""
+        return index_of(self.replica).places
+
+    @property
+    def marks(self) -> dict[str, Bookmark]:
+        """The bookmarks by guid."""
+        return marks_of(self.replica)
 
     @property
     def snapshots(self) -> tuple[Snapshot, ...]:
@@ -49,20 +57,42 @@ class History:
 
 def history(replica: Replica) -> History:
     """The replica with what finds its parts."""
-    index = index_of(replica)
-    return History(replica, index.places, index.marks)
+    return History(replica)
 
 
 def index_of(replica: Replica) -> Index:
-    """What finds a replica's snapshots and bookmarks, made when it is first asked for."""
+    """What finds a replica's snapshots, made when it is first asked for."""
     if replica.index is None:
         places = {s.guid: place for place, s in enumerate(replica.snapshots) if s.guid and not s.by_name}  # is_certain
         known = [snapshot.createtxg for snapshot in replica.snapshots if snapshot.createtxg is not None]
         in_order = len(known) < len(replica.snapshots) or known == sorted(known)
-        marks = {mark.guid: mark for mark in replica.bookmarks if mark.guid}
-        object.__setattr__(replica, "index", Index(places, marks, in_order))
+        object.__setattr__(replica, "index", Index(places, in_order))
     assert replica.index is not None
     return replica.index
+
+
+def marks_of(replica: Replica) -> dict[str, Bookmark]:
+    """A replica's bookmarks by guid."""
+    if replica.marks is None:
+        object.__setattr__(replica, "marks", {mark.guid: mark for mark in replica.bookmarks if mark.guid})
+    assert replica.marks is not None
+    return replica.marks
+
+
+def is_in_order(replica: Replica) -> bool:
+    """Whether its snapshots are oldest first by createtxg, or that is not known of all."""
+    return replica.outline is not None or index_of(replica).in_order
+
+
+def is_level(one: History, other: History) -> bool:
+    """Whether both are known, without a look at their snapshots, to have the very same ones, and the same as newest.
+
+    False says nothing: they may have.
+    """
+    here, there = one.replica.outline, other.replica.outline
+    if here is None or there is None:
+        return False
+    return here.digest == there.digest and here.newest.guid == there.newest.guid
 
 
 def is_certain(snapshot: Snapshot) -> bool:
@@ -137,7 +167,7 @@ def relate(source: History, target: History, raw: bool = False) -> Relation:
     snapshots of the target's own are harmless while they are empty, except when it receives raw streams: there
     even an empty one is refused as "modified" (zfs-receive(8), and tried on OpenZFS 2.1).
     """
-    if not target.snapshots:
+    if target.replica.newest is None:
         return Empty()
     common = newest_common(source, target, raw)
     if common is None:
@@ -152,6 +182,9 @@ def relate(source: History, target: History, raw: bool = False) -> Relation:
 
 def newest_common(source: History, target: History, raw: bool = False) -> Common | None:
     """The target's newest snapshot that the source has too, as a snapshot or a bookmark."""
+    newest = source.replica.newest, target.replica.newest
+    if newest[0] is not None and newest[1] is not None and is_level(source, target):
+        return Common(newest[0], newest[1], (), ())
     for place in range(len(target.snapshots) - 1, -1, -1):
         snapshot = target.snapshots[place]
         mark = source.find(snapshot.guid) if is_certain(snapshot) else None

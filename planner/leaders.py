@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planner.histories import Ahead, Diverged, FastForward, History, Relation, Unclear, Unrelated, newest_common, relate
+from planner.model import Snapshot
 from planner.sites import Scene, Site
 from planner.sources import Wish, route
 
@@ -56,7 +57,7 @@ def _follow_any(scene: Scene, path: str) -> Course | Leaderless:
 
     One that is away may lead, since others can bring what it had. It does not count where that leaves nobody.
     """
-    known = [site for site in scene.sites if path in site.histories and site.histories[path].snapshots]
+    known = [site for site in scene.sites if _newest(site, path) is not None]
     known.sort(key=lambda site: _newest_first(site, path))
     here = [site for site in known if not site.barred(path)]
     for holders in (known, here):
@@ -77,8 +78,14 @@ def _follow_any(scene: Scene, path: str) -> Course | Leaderless:
 
 
 def _newest_first(site: Site, path: str) -> tuple[int, int]:
-    creation = site.histories[path].snapshots[-1].creation
-    return (-creation if creation is not None else 1), site.place
+    newest = _newest(site, path)
+    return (-newest.creation if newest and newest.creation is not None else 1), site.place
+
+
+def _newest(site: Site, path: str) -> Snapshot | None:
+    """The last snapshot that a member has of a dataset, if it has any."""
+    held = site.histories.get(path)
+    return held.replica.newest if held is not None else None
 
 
 def _whom_all_follow(scene: Scene, path: str, holders: Sequence[Site]) -> Site | None:

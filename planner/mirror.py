@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from planner.admission import Admitted, admitted, failure_of
 from planner.cells import is_late
-from planner.histories import is_certain
+from planner.histories import History, Mark, is_certain, is_level
 from planner.leaders import Course
 from planner.model import Plan, Skip, Snapshot, Step, Verdict
 from planner.names import name_problem, own_bookmark
@@ -41,9 +41,15 @@ def bookmarks(scene: Scene, strands: Iterable[Strand]) -> Admitted:
 
 def _at_risk(scene: Scene, course: Course, outcome: Outcome) -> bool:
     assert outcome.common is not None
-    is_oldest = course.lead.places[outcome.common.at_source.guid] == 0
     is_stuck = bool(outcome.lack.newer) and not outcome.steps
-    return is_oldest or is_stuck or is_late(scene, outcome)
+    return is_stuck or is_late(scene, outcome) or _is_oldest(course.lead, outcome.common.at_source)
+
+
+def _is_oldest(lead: History, base: Mark) -> bool:
+    outline = lead.replica.outline
+    if outline is not None and outline.newest.guid == base.guid:
+        return outline.count == 1
+    return lead.places[base.guid] == 0
 
 
 def _bookmark(scene: Scene, course: Course, base: Snapshot) -> Step:
@@ -138,6 +144,8 @@ def _candidates(scene: Scene, strand: Strand) -> Iterator[tuple[Course, Outcome,
         held = outcome.held
         if outcome.is_source or held is None or outcome.apart or outcome.site.barred(strand.path):
             continue
+        if is_level(course.lead, held):
+            continue  # the hub still has all of it
         gone = tuple(
             snapshot
             for snapshot in held.snapshots

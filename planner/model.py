@@ -5,10 +5,10 @@ histories are oldest first. `None` means unknown, which is never the same as zer
 and nothing is judged to fit, on an unknown.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import inf
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 StepType = Literal[
     "create",  # a full stream
@@ -61,11 +61,21 @@ class Bookmark:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """What finds a replica's snapshots and bookmarks."""
+    """What finds a replica's snapshots."""
 
     places: dict[str, int]  # guid -> index in its snapshots; what is known by name only never counts as common
-    marks: dict[str, Bookmark]  # by guid
     in_order: bool  # oldest first by createtxg, or it is not known of all
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What is known of snapshots without looking at them: of some where each has a guid that no other has, and a
+    createtxg by which they are in order."""
+
+    count: int
+    digest: str  # equal ones: the same guids, with the same ivsetguids
+    newest: Snapshot
+    latest_creation: int | None  # of them all; None: of none is it known
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +98,36 @@ class Replica:
     mounted: bool | None = None
     mountpoint: str | None = None
     reported: bool = True  # False: only its snapshots were listed, not the dataset's own row
-    # where each snapshot and bookmark is, noted by `histories.index_of`: a replica is planned with again and again
+    # what finds snapshots and bookmarks, noted by `histories`: a replica is planned with again and again
     index: Index | None = field(default=None, init=False, repr=False, compare=False)
+    marks: dict[str, Bookmark] | None = field(default=None, init=False, repr=False, compare=False)
+    # set by `unread`: a replica in sync with the leading one is planned by its outline, its snapshots never looked at
+    outline: Outline | None = field(default=None, init=False, repr=False, compare=False)
+    read: Callable[[], tuple[Snapshot, ...]] | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def newest(self) -> Snapshot | None:
+        """Its last snapshot."""
+        if self.outline is not None:
+            return self.outline.newest
+        return self.snapshots[-1] if self.snapshots else None
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """The snapshots of one that was left unread, once they are asked for."""
+            if name != "snapshots" or self.read is None:
+                raise AttributeError(name)
+            object.__setattr__(self, name, self.read())
+            return self.snapshots
+
+
+def unread(replica: Replica, outline: Outline, read: Callable[[], tuple[Snapshot, ...]]) -> Replica:
+    """The replica itself, whose snapshots are what `read` returns, which they are outlined by until then."""
+    object.__setattr__(replica, "outline", outline)
+    object.__setattr__(replica, "read", read)
+    object.__delattr__(replica, "snapshots")
+    return replica
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from planner.credits import apply_credits
 from planner.globs import matches, selects
-from planner.histories import History, history, index_of, is_certain
+from planner.histories import History, history, is_certain, is_in_order
 from planner.leases import moves, stands_in_the_way
 from planner.model import Lease, Member, Policy, Replica, Snapshot, Step, Work
 from planner.paths import ancestors, dataset_of, is_internal, is_set_aside, path_of, pool_of
@@ -214,12 +214,12 @@ def _in_order(member: Member) -> Member:
 
     createtxg orders one pool's snapshots; where it was not reported, the listing's order stands.
     """
-    if all(index_of(replica).in_order for replica in member.replicas.values()):
+    if all(map(is_in_order, member.replicas.values())):
         return member
     return replace(member, replicas={name: _oldest_first(replica) for name, replica in member.replicas.items()})
 
 
 def _oldest_first(replica: Replica) -> Replica:
-    if index_of(replica).in_order:
+    if is_in_order(replica):
         return replica
     return replace(replica, snapshots=tuple(sorted(replica.snapshots, key=lambda s: s.createtxg or 0)))

@@ -70,6 +70,6 @@ def _without_leader(course: Leaderless, site: Site) -> Outcome:
     unfit = site.unfit(course.path)
     if unfit is not None:
         return Outcome(course.path, site, reasons=(unfit,))
-    has_some = bool(site.histories[course.path].snapshots)
+    has_some = site.histories[course.path].replica.newest is not None
     reasons = (course.reason,) if has_some and course.reason else ()
     return Outcome(course.path, site, reasons=reasons, apart=course.orphaned and has_some)

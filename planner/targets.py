@@ -17,6 +17,7 @@ from planner.histories import (
     Unclear,
     history,
     is_certain,
+    is_level,
     relate,
 )
 from planner.leaders import Course, is_apart
@@ -67,7 +68,7 @@ class Outcome:
     @property
     def is_partial(self) -> bool:
         """Whether the dataset is only the beginning of a full stream that broke off: it may go again."""
-        return self.held is not None and bool(self.held.replica.resume_token) and not self.held.snapshots
+        return self.held is not None and bool(self.held.replica.resume_token) and self.held.replica.newest is None
 
     @property
     def held(self) -> History | None:
@@ -114,6 +115,8 @@ def _relation(scene: Scene, course: Course, held: History | None) -> Relation | 
 
 def _lack(scene: Scene, course: Course, outcome: Outcome) -> Lack:
     """What of the leading history is missing here. What a replica pruned by itself is not missed."""
+    if outcome.held is not None and is_level(course.lead, outcome.held):
+        return Lack()
     there = outcome.held.places if outcome.held else {}
     if course.lead.places.keys() <= there.keys() and len(course.lead.places) == len(course.lead.snapshots):
         return Lack()

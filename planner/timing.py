@@ -63,15 +63,19 @@ def _coming_of_age(scene: Scene) -> Iterator[float]:
     groups += [(each.policy, each.members) for each in scene.work.neighbours]
     for policy, members in groups:
         if policy.min_age_s:
-            for snapshot in chain(_snapshots_of(members), *(each.delivered for each in scene.work.credits)):
+            young = _snapshots_of(members, scene.now - policy.min_age_s)
+            for snapshot in chain(young, *(each.delivered for each in scene.work.credits)):
                 if snapshot.creation is not None:
                     yield snapshot.creation + policy.min_age_s
 
 
-def _snapshots_of(members: Iterable[Member]) -> Iterator[Snapshot]:
+def _snapshots_of(members: Iterable[Member], since: float) -> Iterator[Snapshot]:
+    """The snapshots of all datasets but those that are known to have none since then."""
     for member in members:
         for replica in chain(member.replicas.values(), member.absent.values()):
-            yield from replica.snapshots
+            outline = replica.outline
+            if outline is None or (outline.latest_creation is not None and outline.latest_creation >= since):
+                yield from replica.snapshots
 
 
 def _running_late(scene: Scene, strands: Iterable[Strand]) -> Iterator[float]:
@@ -83,7 +87,7 @@ def _running_late(scene: Scene, strands: Iterable[Strand]) -> Iterator[float]:
                 yield lacking + 1
                 yield lacking + patience_s(scene) + 1
             if outcome.is_source and outcome.held is not None:
-                newest = newest_selected(scene, outcome.held.snapshots)
+                newest = newest_selected(scene, outcome.held.replica)
                 if newest is not None and newest.creation is not None:
                     yield newest.creation + patience_s(scene)
 

@@ -10,6 +10,7 @@ The only module that knows msgspec's JSON side, so that all its exceptions are d
 
 import re
 import secrets
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -84,6 +85,11 @@ def id_of(raw: Raw, file: str) -> str:
     """A document's id, without decoding the document: we write it in front; others may have rewritten the file."""
     found = _ID_IN_FRONT.match(raw)
     return found[1].decode("utf-8", "replace") if found else decode_document(raw, _Id, file).id
+
+
+def checksum(held: Raw | bytes) -> int:
+    """A number that changes with the bytes: not proof against malice, for which it would have to be a secret's."""
+    return zlib.crc32(held)
 
 
 def plain_document(document: object) -> dict[str, Any]:

@@ -123,7 +123,7 @@ class DatasetDoc(Struct, kw_only=True, frozen=True):
 
 
 class Summary(Struct, kw_only=True, frozen=True):
-    """What comparing two replicas of a dataset needs at first: equal summaries, equal histories."""
+    """What comparing two replicas of a dataset needs at first: equal digests, equal histories."""
 
     id: str  # the dataset's full name
     count: int  # snapshots
@@ -132,6 +132,11 @@ class Summary(Struct, kw_only=True, frozen=True):
     newest_creation: int | None
     written: int | None
     receive_resume_token: str | None
+    latest_creation: int | None = None  # of any snapshot
+    # The dataset with its newest snapshot alone, where each has a guid that no other has, and a createtxg; and the
+    # checksum of the document that all this was taken from. Where that is another by now, somebody else changed it.
+    outline: DatasetDoc | None = None
+    checksum: int | None = None
 
 
 class Report(Struct, kw_only=True, frozen=True):

@@ -179,6 +179,14 @@ class Table(Generic[T]):
         """Each document as it is held, by id, without decoding it: equal ones, equal documents."""
         return {id: held for id, (_, held) in self._rows.items()}
 
+    def unpacked(self, held: object) -> T:
+        """A document that `held` has shown."""
+        return self._unpacked(held)
+
+    def checksum(self, id: str) -> int:
+        """What tells the bytes in which a document is held from others. Raises NotFound."""
+        return codec.checksum(self._row(id)[1])
+
     def __iter__(self) -> Iterator[T]:
         return (self._unpacked(held) for _, held in list(self._rows.values()))
 
@@ -243,7 +251,7 @@ class Table(Generic[T]):
         except KeyError:
             raise NotFound(f"no {self._noun} {id!r}") from None
 
-    def _unpacked(self, held: Any) -> T:
+    def _unpacked(self, held: object) -> T:
         unpack: Callable[[Any, type[T]], T] = self._content.unpack
         return unpack(held, self._kind)
 

@@ -153,7 +153,8 @@ def check_plan(world: World, group: Group) -> Plan:
     remembered = world.plan(group)
     if world.dice.random() < 0.4:
         other = plan_group(*_shuffled(world.dice, *facts))
-        assert plan == other, f"another order, another plan:\n{_first_difference(plan, other)}"
+        assert plan == other, f"in another order, or all of it read, another plan:\n{_first_difference(plan, other)}"
+        assert plan.until == other.until, "in another order, or all of it read, another moment"
     assert plan == remembered, f"another plan than what is remembered:\n{_first_difference(plan, remembered)}"
     for path, member in _demands(group, *facts[:2]):
         assert _told(plan, path, member), f"nothing is said of {path} on {member.hostname}"
@@ -198,14 +199,16 @@ def _shuffled(
     mixed = [_mixed_member(dice, member) for member in dice.sample(members, len(members))]
     kinds = ("leases", "credits", "failures", "guards", "decisions", "gone")
     lists = {kind: tuple(dice.sample(getattr(work, kind), len(getattr(work, kind)))) for kind in kinds}
-    return policy, mixed, replace(work, **lists), now
+    near = (replace(each, members=tuple(_mixed_member(dice, one) for one in each.members)) for each in work.neighbours)
+    return policy, mixed, replace(work, **lists, neighbours=tuple(near)), now
 
 
 def _mixed_member(dice: random.Random, member: Member) -> Member:
+    """The member with its datasets in another order, each with all of its snapshots, and no outline to plan by."""
     names = dice.sample(list(member.replicas), len(member.replicas))
     absent = dice.sample(list(member.absent), len(member.absent))
-    replicas = {name: member.replicas[name] for name in names}
-    return replace(member, replicas=replicas, absent={name: member.absent[name] for name in absent})
+    replicas = {name: replace(member.replicas[name]) for name in names}
+    return replace(member, replicas=replicas, absent={name: replace(member.absent[name]) for name in absent})
 
 
 def _first_difference(one: Plan, other: Plan) -> str:

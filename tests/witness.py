@@ -8,6 +8,7 @@ import msgspec
 from webtest import TestApp
 
 from handlers.auth import ensure_first_keys, make_key
+from handlers.inventories import put_dataset
 from handlers.request import Witness
 from store import REGISTRY, heartbeat_of, inventory_of
 from store.documents import Role
@@ -89,7 +90,7 @@ class Agent(Client):
                     msgspec.structs.replace(row, first_seen=row.first_seen - 3600, changed=row.changed - 3600)
                     for row in document.snapshots
                 ]
-                tx[inventory].datasets.put(msgspec.structs.replace(document, snapshots=rows))
+                put_dataset(tx[inventory], msgspec.structs.replace(document, snapshots=rows))
 
     def grow_silent(self, **ago: float) -> None:
         """Move all that the system said into the past: hours=3."""

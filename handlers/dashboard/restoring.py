@@ -31,9 +31,9 @@ def restores_of(context: GroupPlan, copies: Sequence[Copy], copy: Copy) -> list[
     """How to get data back from this copy: one way, or none where it has no snapshot."""
     member = context.members[copy.system_id]
     replica = member.replicas.get(dataset_of(member, copy.path))
-    if replica is None or not replica.snapshots or replica.snapshots[-1].by_name:
+    newest = replica.newest if replica is not None else None
+    if replica is None or newest is None or newest.by_name:
         return []
-    newest = replica.snapshots[-1]
     source = next((other for other in copies if other.is_source), copy)
     to = context.members[source.system_id]
     return [

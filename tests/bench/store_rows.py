@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from handlers.inventories import summary_of
+from handlers.inventories import put_dataset
 from handlers.reports import DEFAULT_COLUMNS, read_listing
 from store import Store, inventory_of
 from store.documents import DatasetDoc
@@ -42,9 +42,7 @@ def rows(folder: Path, snapshots: int, times: int) -> Iterator[Row]:
 
     def change_one() -> None:
         with store.transaction(NAS) as tx:
-            document = middle[0]
-            tx[NAS].datasets.put(document)
-            tx[NAS].summaries.put(summary_of(document))
+            put_dataset(tx[NAS], middle[0])
 
     floor_s, found = ratios(
         floor,
@@ -103,8 +101,7 @@ def _read_anew(folder: Path) -> Inventory:
 def _replace(store: Store, documents: list[DatasetDoc]) -> None:
     with store.transaction(NAS) as tx:
         for document in documents:
-            tx[NAS].datasets.put(document)
-            tx[NAS].summaries.put(summary_of(document))
+            put_dataset(tx[NAS], document)
 
 
 def _later(document: DatasetDoc) -> DatasetDoc:
