@@ -20,6 +20,7 @@ from handlers.resolving import settle_decisions
 from handlers.values import identity
 from handlers.wire import decode_json, etag_of, require_match
 from planner.names import dataset_problem
+from planner.outlines import digest_of
 from planner.paths import pool_of
 from store import LEASES, REGISTRY, Damaged, heartbeat_of, history_of, inventory_of
 from store.documents import DatasetDoc, GoneRow, GuardFlag, Heartbeat, Report, SnapshotRow, Summary, System
@@ -372,21 +373,21 @@ def put_dataset(view: Any, document: DatasetDoc) -> None:
 
 def _summary_of(document: DatasetDoc, checksum: int) -> Summary:
     """What comparing two replicas needs at first."""
-    guids = sorted(f"{row.guid}/{row.ivsetguid or ''}" for row in document.snapshots)
-    newest = max(reversed(document.snapshots), key=lambda row: row.createtxg or 0, default=None)
-    known = {row.guid for row in document.snapshots if row.guid and row.createtxg is not None}
+    rows = sorted(document.snapshots, key=lambda row: row.createtxg or 0)
+    newest = rows[-1] if rows else None
+    guids = {row.guid for row in rows if row.guid and row.createtxg is not None}
     outline = None
-    if newest is not None and len(known) == len(guids):
+    if newest is not None and len(guids) == len({row.name for row in rows}) == len(rows):
         outline = msgspec.structs.replace(document, snapshots=[newest], snapshot_metadata=msgspec.UNSET)
     return Summary(
         id=document.id,
-        count=len(guids),
-        guids_digest=hashlib.sha256("\n".join(guids).encode()).hexdigest(),
+        count=len(rows),
+        guids_digest=digest_of(rows),
         newest=newest.guid if newest else None,
         newest_creation=newest.creation if newest else None,
         written=document.written,
         receive_resume_token=document.receive_resume_token,
-        latest_creation=max((row.creation for row in document.snapshots if row.creation is not None), default=None),
+        latest_creation=max((row.creation for row in rows if row.creation is not None), default=None),
         outline=outline,
         checksum=checksum,
     )

@@ -100,21 +100,21 @@ def _has_data(outcome: Outcome) -> bool:
 
 def _sides(strand: Strand) -> tuple[Side, ...]:
     """Every member that has snapshots of the dataset, since a majority is counted among all of them."""
-    holders = [outcome for outcome in strand.outcomes if outcome.held and outcome.held.snapshots]
+    holders = [outcome for outcome in strand.outcomes if outcome.held and outcome.held.replica.newest]
     return tuple(_side(strand, outcome) for outcome in holders)
 
 
 def _side(strand: Strand, outcome: Outcome) -> Side:
     held = outcome.held
     assert held is not None
-    base, only_here = None, held.snapshots
+    replica = held.replica
+    common, is_leader = outcome.common, False
     if isinstance(strand.course, Course) and outcome.site is strand.course.leader:
-        common = _oldest_common(other for other in strand.outcomes if other.apart)
-        if common is not None:
-            base, only_here = common.at_target, common.ahead
-    elif outcome.common is not None:
-        base, only_here = outcome.common.at_target, outcome.common.own
-    return Side(outcome.site.id, held.replica.dataset, held.snapshots[-1], base, only_here, held.replica.written)
+        common, is_leader = _oldest_common(other for other in strand.outcomes if other.apart), True
+    if common is None:
+        return Side(outcome.site.id, replica.dataset, replica.newest, None, replica.snapshots, replica.written)
+    only_here = common.ahead if is_leader else common.own
+    return Side(outcome.site.id, replica.dataset, replica.newest, common.at_target, only_here, replica.written)
 
 
 # --- orphaned --------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def _missing_sides(strand: Strand, outcome: Outcome) -> tuple[Side, ...]:
     """The member that lacks something, and the one whose history is wanted."""
     sides = [_side(strand, other) for other in strand.outcomes if other.is_source]
     held = outcome.held
-    if held is not None and held.snapshots:
+    if held is not None and held.replica.newest is not None:
         return (*sides, _side(strand, outcome))
     dataset = outcome.site.dataset(strand.path)
     return (*sides, Side(outcome.site.id, dataset, None, None, (), held.replica.written if held else None))

@@ -7,6 +7,7 @@ so for one the pair (guid, ivsetguid) is compared wherever both sides report it.
 from dataclasses import dataclass
 
 from planner.model import Bookmark, Index, Replica, Snapshot
+from planner.outlines import is_level, reach
 
 Mark = Snapshot | Bookmark
 
@@ -82,17 +83,6 @@ def marks_of(replica: Replica) -> dict[str, Bookmark]:
 def is_in_order(replica: Replica) -> bool:
     """Whether its snapshots are oldest first by createtxg, or that is not known of all."""
     return replica.outline is not None or index_of(replica).in_order
-
-
-def is_level(one: History, other: History) -> bool:
-    """Whether both are known, without a look at their snapshots, to have the very same ones, and the same as newest.
-
-    False says nothing: they may have.
-    """
-    here, there = one.replica.outline, other.replica.outline
-    if here is None or there is None:
-        return False
-    return here.digest == there.digest and here.newest.guid == there.newest.guid
 
 
 def is_certain(snapshot: Snapshot) -> bool:
@@ -182,9 +172,9 @@ def relate(source: History, target: History, raw: bool = False) -> Relation:
 
 def newest_common(source: History, target: History, raw: bool = False) -> Common | None:
     """The target's newest snapshot that the source has too, as a snapshot or a bookmark."""
-    newest = source.replica.newest, target.replica.newest
-    if newest[0] is not None and newest[1] is not None and is_level(source, target):
-        return Common(newest[0], newest[1], (), ())
+    known = _known_common(source, target)
+    if known is not None:
+        return known
     for place in range(len(target.snapshots) - 1, -1, -1):
         snapshot = target.snapshots[place]
         mark = source.find(snapshot.guid) if is_certain(snapshot) else None
@@ -194,6 +184,22 @@ def newest_common(source: History, target: History, raw: bool = False) -> Common
         if ahead is not None:
             return Common(mark, snapshot, ahead, target.snapshots[place + 1 :])
     return None
+
+
+def _known_common(source: History, target: History) -> Common | None:
+    """What is common where one has all that the other has, and no more than what came after; None if not known so."""
+    newest, ours = target.replica.newest, source.replica.newest
+    if newest is None or ours is None:
+        return None
+    if is_level(source.replica, target.replica):
+        return Common(ours, newest, (), ())
+    count = reach(source.replica, target.replica)
+    if count is not None:
+        return Common(source.snapshots[count - 1], newest, source.snapshots[count:], ())
+    count = reach(target.replica, source.replica)
+    if count is None or any(snapshot.guid in source.marks for snapshot in target.snapshots[count:]):
+        return None
+    return Common(ours, target.snapshots[count - 1], (), target.snapshots[count:])
 
 
 def _same_iv_set(one: Mark, other: Mark) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from planner.admission import Admitted, admitted, failure_of
 from planner.cells import is_late
-from planner.histories import History, Mark, is_certain, is_level
+from planner.histories import History, Mark, is_certain
 from planner.leaders import Course
 from planner.model import Plan, Skip, Snapshot, Step, Verdict
 from planner.names import name_problem, own_bookmark
@@ -144,7 +144,7 @@ def _candidates(scene: Scene, strand: Strand) -> Iterator[tuple[Course, Outcome,
         held = outcome.held
         if outcome.is_source or held is None or outcome.apart or outcome.site.barred(strand.path):
             continue
-        if is_level(course.lead, held):
+        if outcome.lack.is_tail:
             continue  # the hub still has all of it
         gone = tuple(
             snapshot

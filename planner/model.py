@@ -69,13 +69,14 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What is known of snapshots without looking at them: of some where each has a guid that no other has, and a
-    createtxg by which they are in order."""
+    """What is known of snapshots without looking at them: of some where each has a guid and a name that no other has,
+    and a createtxg by which they are in order."""
 
     count: int
-    digest: str  # equal ones: the same guids, with the same ivsetguids
+    digest: str  # by `outlines.digest_of`: equal ones, the same snapshots
     newest: Snapshot
     latest_creation: int | None  # of them all; None: of none is it known
+    prefixes: dict[int, str] = field(default_factory=dict, repr=False, compare=False)  # digests of the first so many
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 
 from planner.credits import apply_credits
 from planner.globs import selects
-from planner.histories import History, Mark, history, is_certain, is_level
+from planner.histories import History, Mark, history, is_certain
 from planner.model import Bookmark, Member, Plan, Policy, Snapshot, Step, Verdict, Work
 from planner.names import own_bookmark
+from planner.outlines import is_level
 from planner.paths import is_internal, is_set_aside, path_of
 from planner.resume import decode_resume_token
 from planner.sites import is_fresh
@@ -234,7 +235,7 @@ def _need_common(needs: _Needs, copy: _Copy, other: _Copy) -> None:
 
 
 def _newest_shared(one: History, other: History, raw: bool) -> str | None:
-    if one.replica.newest is not None and is_level(one, other):
+    if one.replica.newest is not None and is_level(one.replica, other.replica):
         return one.replica.newest.guid
     for snapshot in reversed(one.snapshots):
         mark = other.find(snapshot.guid) if is_certain(snapshot) else None

@@ -105,10 +105,16 @@ def _holders(path: str, policy: Policy, members: Sequence[Member]) -> list[_Hold
     found: list[_Holder] = []
     for member in sorted(members, key=rank):
         replica = member.replicas.get(dataset_of(member, path))
-        head = next(filter(is_certain, reversed(replica.snapshots)), None) if replica else None
+        head = _head(replica) if replica is not None else None
         if replica is not None and head is not None:
             found.append(_Holder(member, replica, head))
     return found
+
+
+def _head(replica: Replica) -> Snapshot | None:
+    if replica.newest is None or is_certain(replica.newest):
+        return replica.newest
+    return next(filter(is_certain, reversed(replica.snapshots)), None)
 
 
 # --- whose history wins --------------------------------------------------------------------------

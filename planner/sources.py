@@ -103,7 +103,7 @@ def _best_leg(
 
 def _leg(scene: Scene, wish: Wish, site: Site, held: History, places: Mapping[str, int]) -> Leg | Unfit | None:
     """What one member could send: None when it has nothing that fits on what the target has."""
-    if not wish.start.snapshots:
+    if wish.start.replica.newest is None:
         form: Form | Unfit = form_for_new(scene.policy, held, wish.parent_encryption)
     else:
         form = form_for_replica(scene.policy, held, wish.start)

@@ -17,13 +17,13 @@ from planner.histories import (
     Unclear,
     history,
     is_certain,
-    is_level,
     relate,
 )
 from planner.leaders import Course, is_apart
 from planner.model import Lease, Replica, ResumeToken, Snapshot, Step
 from planner.names import name_problem
 from planner.other_names import told_to_rename
+from planner.outlines import reach
 from planner.paths import ancestors, dataset_of, path_of
 from planner.resume import decode_resume_token
 from planner.sites import Scene, Site
@@ -40,6 +40,7 @@ class Lack:
     older: tuple[Snapshot, ...] = ()  # they can't be received any more
     size_bytes: int | None = 0  # of the streams that would bring `newer`
     later: bool = False  # the group chooses some of it, be it too young to be sent
+    is_tail: bool = False  # known: what is there is the very beginning of the leading history
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,18 +116,19 @@ def _relation(scene: Scene, course: Course, held: History | None) -> Relation | 
 
 def _lack(scene: Scene, course: Course, outcome: Outcome) -> Lack:
     """What of the leading history is missing here. What a replica pruned by itself is not missed."""
-    if outcome.held is not None and is_level(course.lead, outcome.held):
-        return Lack()
-    there = outcome.held.places if outcome.held else {}
+    common, held = outcome.common, outcome.held
+    if common is not None and held is not None and reach(course.lead.replica, held.replica) is not None:
+        newer = tuple(snapshot for snapshot in common.ahead if scene.wants(snapshot))
+        return Lack(newer, (), _increments_size(course, common, newer), is_tail=True)
+    there = held.places if held else {}
     if course.lead.places.keys() <= there.keys() and len(course.lead.places) == len(course.lead.snapshots):
         return Lack()
     lacking = [snapshot for snapshot in course.lead.snapshots if snapshot.guid not in there]
     wanted = [snapshot for snapshot in lacking if scene.wants(snapshot)]
     from_newest = scene.policy.initial == "newest"
-    common = outcome.common
     if common is None:
         # what shares nothing with the leading history may go on through another member's, with all that follows
-        starts_here = outcome.held is None or not outcome.held.snapshots
+        starts_here = held is None or held.replica.newest is None
         newer = tuple(wanted[-1:] if from_newest and starts_here else wanted)
         later = any(is_certain(s) and scene.selects_name(s.name) for s in lacking)
         streams = full(course.lead, newer[0], {s.guid for s in newer}) if newer else ()
@@ -136,8 +138,12 @@ def _lack(scene: Scene, course: Course, outcome: Outcome) -> Lack:
     ahead = {snapshot.guid for snapshot in common.ahead}
     newer = tuple(snapshot for snapshot in wanted if snapshot.guid in ahead)
     older = () if from_newest else tuple(s for s in wanted if s.guid not in ahead and not _pruned(scene, outcome, s))
-    streams = increments(course.lead, common.at_source, {snapshot.guid for snapshot in newer})
-    return Lack(newer, older, _total([stream.size_bytes for stream in streams]))
+    return Lack(newer, older, _increments_size(course, common, newer))
+
+
+def _increments_size(course: Course, common: Common, newer: tuple[Snapshot, ...]) -> int | None:
+    streams = increments(course.lead, common.at_source, {snapshot.guid for snapshot in newer}) if newer else ()
+    return _total([stream.size_bytes for stream in streams])
 
 
 def _pruned(scene: Scene, outcome: Outcome, snapshot: Snapshot) -> bool:
@@ -182,7 +188,7 @@ def _blocked(course: Course, outcome: Outcome) -> str | None:
     target = outcome.site
     if outcome.apart:
         return _apart_reason(course, outcome)
-    if course.contested is not None and (outcome.held is None or not outcome.held.snapshots):
+    if course.contested is not None and (outcome.held is None or outcome.held.replica.newest is None):
         return course.contested
     if course.diverged:
         return f"the histories of {target.dataset(outcome.path)} on the other members have diverged: see the conflict"
@@ -447,7 +453,10 @@ def obstacles(outcome: Outcome, todo: tuple[Snapshot, ...]) -> dict[str, str]:
     if not todo:
         return {}
     target, dataset = outcome.site, outcome.site.dataset(outcome.path)
-    taken = {snapshot.name: snapshot.guid for snapshot in outcome.held.snapshots} if outcome.held else {}
+    others = (
+        outcome.held.snapshots if outcome.held and not outcome.lack.is_tail else ()
+    )  # names in a tail are new there
+    taken = {snapshot.name for snapshot in others}
     found: dict[str, str] = {}
     for snapshot in todo:
         problem = name_problem(f"{dataset}@{snapshot.name}")

@@ -30,7 +30,7 @@ def chain(scene: Scene, wish: Wish, route: Route, after: str | None, room: int |
     needed = 0
     for leg in route.legs:
         for stream in leg.streams:
-            step = _transfer(scene, wish, leg, stream, not wish.start.snapshots and not steps, after)
+            step = _transfer(scene, wish, leg, stream, wish.start.replica.newest is None and not steps, after)
             failure = failure_of(scene, step)
             if failure is not None:
                 return Chain(tuple(steps), failure, failed=True)
@@ -79,6 +79,8 @@ def _history_from(start: History, guid: str | None) -> tuple[str, ...]:
     """The target's snapshots from a base on; the base alone where an earlier step will have brought it."""
     if guid is None:
         return ()
+    if start.replica.outline is not None and start.replica.outline.newest.guid == guid:
+        return (guid,)
     place = start.places.get(guid)
     return (guid,) if place is None else tuple(snapshot.guid for snapshot in start.snapshots[place:])
 

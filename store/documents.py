@@ -127,14 +127,14 @@ class Summary(Struct, kw_only=True, frozen=True):
 
     id: str  # the dataset's full name
     count: int  # snapshots
-    guids_digest: str  # SHA-256 over the snapshots' guids (and ivsetguids), sorted
+    guids_digest: str  # SHA-256 over the snapshots' guids, ivsetguids and names, oldest first
     newest: str | None  # guid of the newest snapshot
     newest_creation: int | None
     written: int | None
     receive_resume_token: str | None
     latest_creation: int | None = None  # of any snapshot
-    # The dataset with its newest snapshot alone, where each has a guid that no other has, and a createtxg; and the
-    # checksum of the document that all this was taken from. Where that is another by now, somebody else changed it.
+    # The dataset with its newest snapshot alone, where each has a guid and a name that no other has, and a createtxg;
+    # and the checksum of the document that this was taken from. Where that is another by now, somebody changed it.
     outline: DatasetDoc | None = None
     checksum: int | None = None
 
