@@ -246,12 +246,12 @@ def _only_unclear(stands: Relation, conflict: Conflict, holder: _Holder) -> bool
 def _loser(conflict: Conflict, member: Member, replica: Replica | None, stands: Relation | None) -> Loser:
     dataset = dataset_of(member, conflict.path)
     common = getattr(stands, "common", None)
-    own = common.own if common is not None else replica.snapshots if replica is not None else ()
+    own = common.own if common is not None else ()
     return Loser(
         member.system_id,
         dataset,
         common.at_target.guid if common is not None else None,
-        tuple(snapshot.guid for snapshot in own if is_certain(snapshot)) if common is not None else (),
+        tuple(snapshot.guid for snapshot in own if is_certain(snapshot)),
         replica.written if replica is not None else None,
         f"{dataset}.aside-{conflict.id[:8]}",
     )
@@ -265,7 +265,8 @@ def _lost(losers: Sequence[Loser], members: Sequence[Member]) -> tuple[tuple[Sna
     for loser in losers:
         replica = by_id[loser.system_id].replicas.get(loser.dataset)
         if replica is not None:
-            own = [snapshot for snapshot in replica.snapshots if snapshot.guid in loser.removable_guids]
+            removable = frozenset(loser.removable_guids)
+            own = [snapshot for snapshot in replica.snapshots if snapshot.guid in removable] if removable else []
             lost += own
             sizes += [*(snapshot.written for snapshot in own), replica.written]
     known = [size for size in sizes if size is not None]
@@ -320,6 +321,8 @@ def _unsent(policy: Policy, winner: _Holder) -> list[str]:
 
 def _later_bookmarks(replica: Replica, loser: Loser) -> bool:
     """Whether a rollback takes bookmarks along: it destroys those that are younger (zfs-rollback(8))."""
+    if not replica.bookmarks:
+        return False
     txgs = [snapshot.createtxg for snapshot in replica.snapshots if snapshot.guid == loser.base_guid]
     return any(
         mark.createtxg is None or txg is None or mark.createtxg > txg for mark in replica.bookmarks for txg in txgs
