@@ -20,9 +20,14 @@ class _Source:
     name: str
     held: object
 
-    def read(self) -> tuple[Snapshot, ...]:
+    def snapshots(self) -> tuple[Snapshot, ...]:
         """The snapshots, oldest first."""
         return snapshots_of(self.inventory.datasets.unpacked(self.held))
+
+    def names(self) -> Mapping[str, str]:
+        """Their names by guid: all that is decoded."""
+        rows = self.inventory.datasets.unpacked_as(documents.DatasetNames, self.held).snapshots
+        return {sys.intern(row.guid): sys.intern(row.name) for row in rows}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,7 @@ def _replica_from(source: _Source) -> tuple[Replica, bool]:
         return replica_of(document), document.absent
     replica, newest = replica_of(summary.outline), snapshot_of(summary.outline.snapshots[0])
     outline = Outline(summary.count, summary.guids_digest, newest, summary.latest_creation)
-    return unread(replica, outline, source.read), summary.outline.absent
+    return unread(replica, outline, source), summary.outline.absent
 
 
 def replica_of(document: documents.DatasetDoc) -> Replica:

@@ -7,7 +7,7 @@ so for one the pair (guid, ivsetguid) is compared wherever both sides report it.
 from dataclasses import dataclass
 
 from planner.model import Bookmark, Index, Replica, Snapshot
-from planner.outlines import is_level, reach
+from planner.outlines import names_of, reach
 
 Mark = Snapshot | Bookmark
 
@@ -173,7 +173,7 @@ def relate(source: History, target: History, raw: bool = False) -> Relation:
 def newest_common(source: History, target: History, raw: bool = False) -> Common | None:
     """The target's newest snapshot that the source has too, as a snapshot or a bookmark."""
     known = _known_common(source, target)
-    if known is not None:
+    if known is not None and not (raw and not _same_iv_set(known.at_source, known.at_target)):
         return known
     for place in range(len(target.snapshots) - 1, -1, -1):
         snapshot = target.snapshots[place]
@@ -187,15 +187,17 @@ def newest_common(source: History, target: History, raw: bool = False) -> Common
 
 
 def _known_common(source: History, target: History) -> Common | None:
-    """What is common where one has all that the other has, and no more than what came after; None if not known so."""
-    newest, ours = target.replica.newest, source.replica.newest
-    if newest is None or ours is None:
+    """What is common where the target's newest is the source's, or one of its snapshots, or where the source has all
+    that the target has but the newest ones; None if that is not known so. The target is not read if it need not be."""
+    here, there = source.replica.outline, target.replica.outline
+    if here is None or there is None:
         return None
-    if is_level(source.replica, target.replica):
+    ours, newest = here.newest, there.newest
+    if ours.guid == newest.guid:
         return Common(ours, newest, (), ())
-    count = reach(source.replica, target.replica)
-    if count is not None:
-        return Common(source.snapshots[count - 1], newest, source.snapshots[count:], ())
+    if newest.guid in names_of(source.replica):
+        place = source.places[newest.guid]
+        return Common(source.snapshots[place], newest, source.snapshots[place + 1 :], ())
     count = reach(target.replica, source.replica)
     if count is None or any(snapshot.guid in source.marks for snapshot in target.snapshots[count:]):
         return None

@@ -5,10 +5,10 @@ histories are oldest first. `None` means unknown, which is never the same as zer
 and nothing is judged to fit, on an unknown.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 StepType = Literal[
     "create",  # a full stream
@@ -79,6 +79,16 @@ class Outline:
     prefixes: dict[int, str] = field(default_factory=dict, repr=False, compare=False)  # digests of the first so many
 
 
+class Source(Protocol):
+    """Where the snapshots of an outlined replica are read from."""
+
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """All of them, oldest first."""
+
+    def names(self) -> Mapping[str, str]:
+        """Their names by guid, which takes a fraction of the time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Replica:
     """A dataset on one system, with its history."""
@@ -104,7 +114,8 @@ class Replica:
     marks: dict[str, Bookmark] | None = field(default=None, init=False, repr=False, compare=False)
     # set by `unread`: a replica in sync with the leading one is planned by its outline, its snapshots never looked at
     outline: Outline | None = field(default=None, init=False, repr=False, compare=False)
-    read: Callable[[], tuple[Snapshot, ...]] | None = field(default=None, init=False, repr=False, compare=False)
+    source: Source | None = field(default=None, init=False, repr=False, compare=False)
+    names: Mapping[str, str] | None = field(default=None, init=False, repr=False, compare=False)  # by guid, once asked
 
     @property
     def newest(self) -> Snapshot | None:
@@ -117,16 +128,16 @@ class Replica:
 
         def __getattr__(self, name: str) -> Any:
             """The snapshots of one that was left unread, once they are asked for."""
-            if name != "snapshots" or self.read is None:
+            if name != "snapshots" or self.source is None:
                 raise AttributeError(name)
-            object.__setattr__(self, name, self.read())
+            object.__setattr__(self, name, self.source.snapshots())
             return self.snapshots
 
 
-def unread(replica: Replica, outline: Outline, read: Callable[[], tuple[Snapshot, ...]]) -> Replica:
-    """The replica itself, whose snapshots are what `read` returns, which they are outlined by until then."""
+def unread(replica: Replica, outline: Outline, source: Source) -> Replica:
+    """The replica itself, whose snapshots are read when somebody asks for them."""
     object.__setattr__(replica, "outline", outline)
-    object.__setattr__(replica, "read", read)
+    object.__setattr__(replica, "source", source)
     object.__delattr__(replica, "snapshots")
     return replica
 

@@ -1,10 +1,10 @@
 """What two replicas share, as far as their outlines tell: the snapshots of one in sync, or only behind, stay unread."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Protocol
 
-from planner.model import Replica
+from planner.model import Replica, Snapshot
 
 
 class Row(Protocol):
@@ -28,6 +28,27 @@ def digest_of(rows: Iterable[Row]) -> str:
 def is_level(one: Replica, other: Replica) -> bool:
     """Whether both are known to have the very same snapshots. False says nothing: they may have."""
     return one.outline is not None and other.outline is not None and one.outline.digest == other.outline.digest
+
+
+def names_of(replica: Replica) -> Mapping[str, str]:
+    """The names of its snapshots by guid, of those whose guid is known."""
+    if replica.names is None:
+        unread = replica.source is not None and replica.index is None
+        names = replica.source.names() if replica.source is not None and unread else _names_in(replica.snapshots)
+        object.__setattr__(replica, "names", names)
+    assert replica.names is not None
+    return replica.names
+
+
+def _names_in(snapshots: Iterable[Snapshot]) -> Mapping[str, str]:
+    return {snapshot.guid: snapshot.name for snapshot in snapshots if snapshot.guid and not snapshot.by_name}
+
+
+def names_in(replica: Replica) -> frozenset[str]:
+    """The names of all its snapshots, those that are known by nothing else too."""
+    if replica.outline is not None:
+        return frozenset(names_of(replica).values())
+    return frozenset(snapshot.name for snapshot in replica.snapshots)
 
 
 def reach(longer: Replica, shorter: Replica) -> int | None:

@@ -1,6 +1,6 @@
 """What one member lacks of a dataset, and the steps that would bring it, or why there are none."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from planner.admission import admitted, failure_of
@@ -23,7 +23,7 @@ from planner.leaders import Course, is_apart
 from planner.model import Lease, Replica, ResumeToken, Snapshot, Step
 from planner.names import name_problem
 from planner.other_names import told_to_rename
-from planner.outlines import reach
+from planner.outlines import names_in, names_of, reach
 from planner.paths import ancestors, dataset_of, path_of
 from planner.resume import decode_resume_token
 from planner.sites import Scene, Site
@@ -120,8 +120,8 @@ def _lack(scene: Scene, course: Course, outcome: Outcome) -> Lack:
     if common is not None and held is not None and reach(course.lead.replica, held.replica) is not None:
         newer = tuple(snapshot for snapshot in common.ahead if scene.wants(snapshot))
         return Lack(newer, (), _increments_size(course, common, newer), is_tail=True)
-    there = held.places if held else {}
-    if course.lead.places.keys() <= there.keys() and len(course.lead.places) == len(course.lead.snapshots):
+    there = names_of(held.replica) if held else {}
+    if _has_all(course.lead.replica, there):
         return Lack()
     lacking = [snapshot for snapshot in course.lead.snapshots if snapshot.guid not in there]
     wanted = [snapshot for snapshot in lacking if scene.wants(snapshot)]
@@ -139,6 +139,12 @@ def _lack(scene: Scene, course: Course, outcome: Outcome) -> Lack:
     newer = tuple(snapshot for snapshot in wanted if snapshot.guid in ahead)
     older = () if from_newest else tuple(s for s in wanted if s.guid not in ahead and not _pruned(scene, outcome, s))
     return Lack(newer, older, _increments_size(course, common, newer))
+
+
+def _has_all(lead: Replica, there: Mapping[str, str]) -> bool:
+    names = names_of(lead)
+    is_certain_of_all = lead.outline is not None or len(names) == len(lead.snapshots)
+    return names.keys() <= there.keys() and is_certain_of_all
 
 
 def _increments_size(course: Course, common: Common, newer: tuple[Snapshot, ...]) -> int | None:
@@ -453,10 +459,9 @@ def obstacles(outcome: Outcome, todo: tuple[Snapshot, ...]) -> dict[str, str]:
     if not todo:
         return {}
     target, dataset = outcome.site, outcome.site.dataset(outcome.path)
-    others = (
-        outcome.held.snapshots if outcome.held and not outcome.lack.is_tail else ()
-    )  # names in a tail are new there
-    taken = {snapshot.name for snapshot in others}
+    taken: Collection[str] = ()
+    if outcome.held is not None and not outcome.lack.is_tail:  # no name in a tail is there yet
+        taken = names_in(outcome.held.replica)
     found: dict[str, str] = {}
     for snapshot in todo:
         problem = name_problem(f"{dataset}@{snapshot.name}")

@@ -122,6 +122,19 @@ class DatasetDoc(Struct, kw_only=True, frozen=True):
     absent: bool = False  # its pool was missing from the last report: kept, since what it holds is still needed
 
 
+class NamesRow(Struct, array_like=True, frozen=True, gc=False):
+    """What a snapshot in an inventory goes by."""
+
+    name: str
+    guid: str
+
+
+class DatasetNames(Struct, frozen=True):
+    """Of a dataset's document, what its snapshots go by: the rest is passed over."""
+
+    snapshots: list[NamesRow]
+
+
 class Summary(Struct, kw_only=True, frozen=True):
     """What comparing two replicas of a dataset needs at first: equal digests, equal histories."""
 

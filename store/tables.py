@@ -26,6 +26,7 @@ class Document(Protocol):
 
 
 T = TypeVar("T", bound=Document)
+U = TypeVar("U")
 
 Rows = dict[str, tuple[int, Any]]  # by the document's id: TinyDB's number for it, and the document as it is held
 
@@ -182,6 +183,11 @@ class Table(Generic[T]):
     def unpacked(self, held: object) -> T:
         """A document that `held` has shown."""
         return self._unpacked(held)
+
+    def unpacked_as(self, kind: type[U], held: object) -> U:
+        """Of such a document, what another type takes."""
+        unpack: Callable[[Any, type[U]], U] = self._content.unpack
+        return unpack(held, kind)
 
     def checksum(self, id: str) -> int:
         """What tells the bytes in which a document is held from others. Raises NotFound."""

@@ -12,6 +12,7 @@ from handlers.inventories import put_dataset
 from handlers.replicas import replica_of, replicas_of, row_of
 from planner import plan_group
 from planner.model import Bookmark, Gone, Guard, Member, Neighbour, Plan, Policy, Replica, Snapshot, Work
+from planner.outlines import names_of
 from planner.prune import prunable, prunable_bookmarks
 from store import inventory_of
 from store.documents import BookmarkRow, DatasetDoc, Summary
@@ -109,9 +110,30 @@ def test_of_what_is_only_behind_the_leading_one_alone_is_read() -> None:
     assert unread == 2
 
 
-@pytest.mark.parametrize("picture", ["A: 1 2 3  B: 1 2@two", "A: 1 2 3  B: 2", "A: 1 3  B: 1 2", "A: 1 2 3  B: 1 2 x"])
-def test_what_differs_is_read(picture: str) -> None:
-    assert compare(hub_policy(), members_of(picture), Work())[1] == 0
+@pytest.mark.parametrize(
+    ("picture", "expected"),
+    [
+        ("A: 3 4  B: 1 2 3 4", 2),  # kept for longer
+        ("A: 1 2 3  B: 3", 1),  # let go there: names are enough
+        ("A: 3 4 5  B: 1 2 3 4", 1),
+        ("A: 1 2 3  B: 1 2@two", 1),
+        ("A: 1 2 3  B: 1 2 x", 0),
+        ("A: 1 2  B: 1 2 x", 1),  # the leading one is all that B began with
+        ("A: 1 3  B: 1 2", 0),
+    ],
+)
+def test_how_much_is_read_of_what_differs(picture: str, expected: int) -> None:
+    assert compare(hub_policy(), members_of(picture), Work())[1] == expected
+
+
+def test_a_changed_replica_is_no_longer_outlined() -> None:
+    hub, _ = map(stored, members_of("A: 1 2 3  B: 1"))
+    before = hub.replicas["tank/data"]
+    after = replace(before, snapshots=before.snapshots[:1])
+    assert before.outline is not None
+    assert (after.outline, after.source, after.newest) == (None, None, after.snapshots[-1])
+    assert [*names_of(before)] == ["1", "2", "3"]
+    assert [*names_of(after)] == ["1"]
 
 
 @pytest.mark.parametrize(

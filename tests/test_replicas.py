@@ -27,6 +27,7 @@ def test_only_what_a_report_changed_is_made_anew(client: Client) -> None:
     assert after.present["tank"] is before.present["tank"]
     assert [snapshot.guid for snapshot in after.present["tank/a"].snapshots] == ["2", "3", "5"]
     assert [snapshot.guid for snapshot in before.present["tank/a"].snapshots] == ["2", "3"]
+    assert after.made_of["tank"][0].inventory.generation == after.generation, "the old file's bytes are kept"
 
 
 def test_a_pool_that_is_not_imported_moves_aside_and_comes_back(client: Client) -> None:
