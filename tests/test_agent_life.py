@@ -406,3 +406,16 @@ def test_what_may_not_begin_yet_is_tried_again_when_another_transfer_has_ended(w
     assert "at its max_transfers" in run.stderr
     assert len(world.witness.paths("/start")) <= 8  # not again and again
     assert len(world.witness.paths("/instructions/nas")) == 2  # all in the first round
+
+
+def test_what_may_not_begin_yet_is_tried_again_by_the_same_worker(world: World) -> None:
+    world.nas.configure(parallel=1)
+    world.witness.plan = several(world, 2)
+    world.nas.fault('{"send": {"hang": 2}}')
+    world.witness.faults["/d1/start"] = (409, {"detail": "later", "status_code": 409}, {"Retry-After": "1"})
+    agent = subprocess.Popen(world.nas.command("run"), env=world.nas.environment, stderr=subprocess.DEVNULL)
+    wait_until(lambda: world.witness.paths("/d2/start"))
+    world.witness.faults.clear()
+    assert agent.wait(60) == 0
+    assert set(world.witness.finished) == {"d1", "d2"}
+    assert len(world.witness.paths("/instructions/nas")) == 2  # both in the first round
