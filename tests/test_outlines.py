@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 from random import Random
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from handlers.inventories import put_dataset
 from handlers.replicas import replica_of, replicas_of, row_of
 from planner import plan_group
+from planner.histories import history, newest_common
 from planner.model import Bookmark, Gone, Guard, Member, Neighbour, Plan, Policy, Replica, Snapshot, Work
 from planner.outlines import names_of
 from planner.prune import prunable, prunable_bookmarks
@@ -173,6 +175,19 @@ def test_random_worlds_are_planned_the_same_both_ways() -> None:
         except Exception as error:
             raise AssertionError(f"seed {seed}") from error
     assert unread > 600
+
+
+def test_what_is_common_is_found_the_same_both_ways() -> None:
+    for seed in range(400):
+        _, given, _ = _world(Random(seed))
+        outlined, plain = (
+            [history(held) for member in map(to, given) for name, held in member.replicas.items() if "/" in name]
+            for to in (stored, read)
+        )
+        for (one, same), (other, likewise) in product(zip(outlined, plain, strict=True), repeat=2):
+            for raw in (False, True):
+                found, expected = newest_common(one, other, raw), newest_common(same, likewise, raw)
+                assert found == expected, f"seed {seed}"
 
 
 def _world(dice: Random) -> tuple[Policy, list[Member], Work]:
