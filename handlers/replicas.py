@@ -77,8 +77,8 @@ def _replica_from(source: _Source) -> tuple[Replica, bool]:
     if summary is None or summary.outline is None or summary.checksum != inventory.datasets.checksum(name):
         document = inventory.datasets.get(name)
         return replica_of(document), document.absent
-    replica, newest = replica_of(summary.outline), snapshot_of(summary.outline.snapshots[0])
-    outline = Outline(summary.count, summary.guids_digest, newest, summary.latest_creation)
+    replica = replica_of(summary.outline)
+    outline = Outline(summary.count, summary.guids_digest, replica.snapshots[-1], summary.latest_creation)
     return unread(replica, outline, source), summary.outline.absent
 
 

@@ -218,6 +218,8 @@ def _policy(dice: Random) -> Policy:
 def _member(dice: Random, system: str, past: Sequence[Snapshot]) -> Member:
     kept = past[: len(past) - dice.choice([0, 0, 0, 1, 2])]
     rows = tuple(_changed(dice, kept or past)) if not dice.randrange(3) else kept
+    if _seldom(dice):
+        rows = tuple(replace(row, ivsetguid=dice.choice(["1", "2"])) for row in rows)
     marks = dice.choice([0, 0, 1, 2])
     bookmarks = tuple(
         Bookmark(dice.choice([f"zfs-sync-{s.guid}", s.name]), s.guid, s.createtxg, s.creation)
