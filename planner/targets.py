@@ -121,8 +121,8 @@ def _lack(scene: Scene, course: Course, outcome: Outcome) -> Lack:
         newer = tuple(snapshot for snapshot in common.ahead if scene.wants(snapshot))
         return Lack(newer, (), _increments_size(course, common, newer), is_tail=True)
     there = names_of(held.replica) if held else {}
-    if _has_all(course.lead.replica, there):
-        return Lack()
+    if names_of(course.lead.replica).keys() <= there.keys():
+        return Lack()  # what is known by name only is never wanted
     lacking = [snapshot for snapshot in course.lead.snapshots if snapshot.guid not in there]
     wanted = [snapshot for snapshot in lacking if scene.wants(snapshot)]
     from_newest = scene.policy.initial == "newest"
@@ -139,12 +139,6 @@ def _lack(scene: Scene, course: Course, outcome: Outcome) -> Lack:
     newer = tuple(snapshot for snapshot in wanted if snapshot.guid in ahead)
     older = () if from_newest else tuple(s for s in wanted if s.guid not in ahead and not _pruned(scene, outcome, s))
     return Lack(newer, older, _increments_size(course, common, newer))
-
-
-def _has_all(lead: Replica, there: Mapping[str, str]) -> bool:
-    names = names_of(lead)
-    is_certain_of_all = lead.outline is not None or len(names) == len(lead.snapshots)
-    return names.keys() <= there.keys() and is_certain_of_all
 
 
 def _increments_size(course: Course, common: Common, newer: tuple[Snapshot, ...]) -> int | None:
