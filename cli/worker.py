@@ -73,7 +73,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
             if not self._greeted:
                 self.sock.do_handshake()
                 self._greeted = True
-            while not (_has_end(unread.getvalue()) or self.is_refused):
+            while not (b"\r\n\r\n" in unread.getvalue() or self.is_refused):
                 piece = self.sock.recv(HEAD_BYTES)
                 if not piece:
                     raise ConnectionResetError("closed before it asked")
@@ -87,7 +87,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
     def is_refused(self) -> bool:
         """Whether what has arrived is more than a head may have."""
         said = self.parser.unreader.buf.getvalue()
-        return len(said) >= HEAD_BYTES and not _has_end(said)
+        return len(said) >= HEAD_BYTES and b"\r\n\r\n" not in said
 
     def close(self, graceful: bool = False) -> None:
         if graceful:
@@ -96,11 +96,6 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
                 self._linger(self)
                 return
         super().close()
-
-
-def _has_end(said: bytes) -> bool:
-    """Whether a head ends in this. Empty lines before it do not count (RFC 9112, 2.2)."""
-    return b"\r\n\r\n" in said.lstrip(b"\r\n")
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types

@@ -134,6 +134,12 @@ def test_one_key_keeps_half_of_the_threads_waiting_at_most(server: Server) -> No
         slow = [connected(server, stack, head.encode() + b"{" + b" " * 4096) for _ in range(3 * THREADS)]
         assert heartbeat_works(server)
         assert refused_at_once(slow) >= len(slow) - 2
+        enroll = dict(KEY.findall(server.said))["enroll"]  # another's body may come in two pieces meanwhile
+        head = f"POST /api/v1/systems/register HTTP/1.1\r\nHost: x\r\nX-API-Key: {enroll}\r\nContent-Length: 19\r\n"
+        other = connected(server, stack, f"{head}Content-Type: application/json\r\n\r\n".encode())
+        time.sleep(0.5)
+        other.sendall(b'{"hostname": "now"}')
+        assert answered(other) == b"HTTP/1.1 201"
 
 
 HURRIED = "import sys, cli.pacing; cli.pacing.BODY_S = 0.5; import zfs_sync; sys.exit(zfs_sync.main())"
