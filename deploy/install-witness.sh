@@ -47,7 +47,7 @@ copy_program() { # beside, then in one move: an interrupted copy is never what r
     rm -rf "$program.new" "$program.old"
     mkdir -p "$program.new"
     (cd "$here" && tar -cf - zfs_sync.py config cli handlers planner store deploy zfs_sync.yaml requirements.txt \
-        README.md CHANGELOG.md LICENSE) | (cd "$program.new" && tar -xf - --no-same-owner)
+        README.md CHANGELOG.md SECURITY.md LICENSE docs) | (cd "$program.new" && tar -xf - --no-same-owner)
     find "$program.new" -name __pycache__ -prune -exec rm -rf {} +
     chmod -R u=rwX,go=rX "$program.new"
     if [ -n "$python" ]; then

@@ -7,6 +7,7 @@ import shlex
 import socket
 import ssl
 import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from tests.agent_world import make_host
 from tests.programs import need
 from tests.test_serve import KEY, PROGRAM, Server, serving
 
+ROOT = Path(__file__).parent.parent
 WRONG_PIN = "sha256//" + "A" * 43 + "="
 
 
@@ -178,6 +180,29 @@ def test_plain_http_is_cut_off(server: Server) -> None:
         plain.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
         with suppress(ConnectionResetError):
             assert b"200" not in plain.recv(100)
+
+
+def health_check() -> list[str]:
+    """What Docker runs in the container, for a program that lies here."""
+    lines = (ROOT / "deploy" / "docker" / "Dockerfile").read_text().partition("HEALTHCHECK")[2].partition("\nENTRY")[0]
+    argv: list[str] = json.loads(lines.partition("CMD")[2].replace("\\\n", ""))
+    return [sys.executable, *(part.replace("/app", str(ROOT)) for part in argv[1:])]
+
+
+def test_the_images_health_check_speaks_what_the_witness_speaks(server: Server, said: str, tmp_path: Path) -> None:
+    def is_healthy(port: str, cert: str = "", key: str = "") -> bool:
+        named = {"ZFS_SYNC_PORT": port, "ZFS_SYNC_TLS_CERT": cert, "ZFS_SYNC_TLS_KEY": key}
+        done = subprocess.run(
+            health_check(), cwd=tmp_path, env={**os.environ, **named}, capture_output=True, check=False, timeout=60
+        )
+        return done.returncode == 0
+
+    port = server.address.rpartition(":")[2]
+    assert is_healthy(port, field(said, "tls_cert"), field(said, "tls_key"))
+    assert not is_healthy(port)
+    (tmp_path / "zfs_sync.yaml").write_text("port: 0\nworkers: 1\n")
+    with serving(tmp_path, workers=1) as plain:
+        assert is_healthy(plain.address.rpartition(":")[2])
 
 
 def test_an_agent_trusts_the_pinned_witness_and_no_other(server: Server, said: str, tmp_path: Path) -> None:
