@@ -58,7 +58,6 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
     ) -> None:
         super().__init__(cfg, client, address, listener)
         self._linger = linger
-        self._greeted = not cfg.is_ssl
         if cfg.is_ssl:
             self.sock = ssl_wrap_socket(client, cfg)
         self.parser = get_parser(cfg, self.sock, address)
@@ -70,11 +69,8 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
         self.sock.setblocking(False)
         unread = self.parser.unreader.buf
         try:
-            if not self._greeted:
-                self.sock.do_handshake()
-                self._greeted = True
             while not (b"\r\n\r\n" in unread.getvalue() or self.is_refused):
-                piece = self.sock.recv(HEAD_BYTES)
+                piece = self.sock.recv(HEAD_BYTES)  # over TLS, this goes on with the handshake, too
                 if not piece:
                     raise ConnectionResetError("closed before it asked")
                 unread.seek(0, SEEK_END)

@@ -73,7 +73,7 @@ def test_nor_do_heads_that_look_like_more(server: Server, beginning: bytes) -> N
         slow = [connected(server, stack, beginning) for _ in range(50)]
         assert heartbeat_works(server)
         if b"a" * 16384 in beginning:
-            assert {answered(each) for each in slow} <= {b"HTTP/1.1 431", b""}
+            assert b"HTTP/1.1 431" in {answered(each) for each in slow}
 
 
 def test_a_head_in_pieces_is_answered(server: Server) -> None:
