@@ -9,7 +9,6 @@ import base64
 import binascii
 import hashlib
 import hmac
-import importlib.util
 import logging
 import urllib.error
 import urllib.request
@@ -63,11 +62,6 @@ def channels_of(config: Config) -> dict[str, Channel]:
             Channel(_id_of(config.webhook_url), "webhook", _webhook(config.webhook_url, config.webhook_secret))
         )
     return {channel.id: channel for channel in found}
-
-
-def lacks_apprise(config: Config) -> bool:
-    """Whether messages are to go over apprise, and it is not installed."""
-    return bool(config.notify) and importlib.util.find_spec("apprise") is None
 
 
 def _id_of(address: str) -> str:
