@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import config
@@ -62,3 +63,10 @@ def test_the_version_is_the_same_wherever_it_stands() -> None:
     assert agent == f"zfs-sync-agent {VERSION}\n"
     assert changes
     assert {changes[1], *images} == {VERSION}
+
+
+def test_each_version_says_how_to_upgrade_from_the_one_before() -> None:
+    sections = re.findall(r"^## (\S+)\n\n(.*?)(?=^## |\Z)", (CHECKOUT / "CHANGELOG.md").read_text(), re.M | re.S)
+    assert len(sections) >= 2
+    for (version, said), (before, _) in pairwise([*sections, ("0.1.0", "")]):
+        assert said.startswith(f"**Upgrading from {before}**: "), version
