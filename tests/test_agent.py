@@ -249,6 +249,17 @@ def test_guids_are_checked_before_anything_is_sent(world: World, missing: str) -
     assert not any(call[0] == "send" for call in calls_of(world.nas))
 
 
+@pytest.mark.parametrize(("there", "why"), [("the dataset", "exists already"), ("a part", "a receive that broke off")])
+def test_what_is_in_the_way_on_the_target_is_seen_before_anything_is_sent(world: World, there: str, why: str) -> None:
+    world.copied().witness.plan = [world.transfer(3, base=2 if there == "a part" else None)]
+    if there == "a part":
+        with world.nas.pools() as nas, world.backup.pools() as backup, pytest.raises(Exception, match="saved"):
+            backup.receive(COPY, nas.send(VIDEOS, "day 3", "day 2").cut(1), resumable=True)
+    assert world.nas.agent("run").returncode == 1
+    assert why in world.witness.finished["a3"][2]
+    assert not any(call[0] == "send" for call in calls_of(world.nas))
+
+
 def test_a_rate_limit_lets_everything_through(world: World) -> None:
     world.copied().witness.plan = [world.transfer(3, base=2, rate_limit="100000")]
     run = world.nas.agent("run")

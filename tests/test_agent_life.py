@@ -154,7 +154,9 @@ def test_an_old_zfs_is_asked_for_fewer_columns(world: World) -> None:
     assert world.witness.paths("resume_token,origin") != []
 
 
-def test_nothing_is_sent_when_zfs_list_fails(world: World) -> None:
+@pytest.mark.parametrize("roots", ["", f"tank/later,{VIDEOS}"])
+def test_nothing_is_sent_when_zfs_list_fails(world: World, roots: str) -> None:
+    world.nas.configure(roots=roots)
     world.nas.fault('{"list": {"exit": 1, "stderr": "internal error: pool is suspended"}}')
     for command in ("run", "report"):
         run = world.nas.agent(command)

@@ -131,3 +131,20 @@ def test_roots_limit_what_is_reported(world: World, command: str) -> None:
         assert run.returncode == 0, run.stderr
         said = world.witness.bodies("/inventory")[-1].decode()
         assert sorted(said.splitlines()) == sorted(expected)
+
+
+def test_after_a_rename_the_target_is_looked_at_anew(world: World) -> None:
+    """What was asked before it is true no more."""
+    guid = world.copied().backup.guids(COPY)[-1]
+    moved = world.change("rename", snapshot_guid=guid, expected_written="0", new_name=f"{COPY}.aside")
+    world.witness.plan = [moved, world.transfer(2, depends_on="c-rename", executor_system_id="backup")]
+    run = world.backup.agent("run")
+    assert run.returncode == 0, run.stderr
+    assert world.backup.guids(COPY) == world.nas.guids(VIDEOS)[1:2]
+
+
+def test_what_came_before_brings_only_what_it_brought(world: World) -> None:
+    world.witness.plan = [world.transfer(1), world.transfer(3, base=2, depends_on="a1")]
+    assert world.nas.agent("run").returncode == 1
+    assert "does not have the base" in world.witness.finished["a3"][2]
+    assert len([call for call in calls_of(world.nas) if call[0] == "send"]) == 1

@@ -1,6 +1,7 @@
 """The agent's steps that change a dataset without a stream, most of all those that destroy something."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -200,6 +201,19 @@ def test_a_bookmark_is_made_once(world: World) -> None:
     assert run.returncode == 0, run.stderr
     with world.backup.pools() as backup:
         assert [mark.name for mark in backup.dataset(COPY).bookmarks] == ["zfs-sync day 2"]
+
+
+def test_a_guid_is_never_taken_for_a_floating_point_number(world: World) -> None:
+    with world.copied().backup.pools() as backup:
+        known = backup.dataset(COPY).snapshots
+        known[0] = replace(known[0], guid=str(int(known[1].guid) + 1))
+        assert float(known[0].guid) == float(known[1].guid)
+        guid = known[1].guid
+    world.witness.plan = [world.change("bookmark", snapshot_guid=guid, new_name=f"{COPY}#mark")]
+    run = world.backup.agent("run")
+    assert run.returncode == 0, run.stderr
+    with world.backup.pools() as backup:
+        assert [mark.guid for mark in backup.dataset(COPY).bookmarks] == [guid]
 
 
 @pytest.mark.parametrize("wrong", [{"new_name": "vault/nas#mark"}, {"snapshot_guid": "12345"}, {"new_name": COPY}])
