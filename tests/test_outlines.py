@@ -143,9 +143,10 @@ def test_a_changed_replica_is_no_longer_outlined() -> None:
     [
         ("A: 1 2 3  B: 1 2 3 *", {}, "B diverged"),
         ("A: 1 2 3  B: 1 3", {}, "lacks 2, which the group wants"),
+        ("A: 2 3 4  B: 1 2 4", {}, "lacks 3, which the group wants"),
         ("A: 1 2 3  B: 1 2 3", {"resume_token": encode_resume_token("tank/else@7", "7", None, 9)}, "abort_receive"),
     ],
-    ids=["written to", "a hole", "a broken transfer"],
+    ids=["written to", "a hole", "a hole in what is kept for longer", "a broken transfer"],
 )
 def test_what_only_looks_in_sync(picture: str, fields: dict[str, Any], expected: str) -> None:
     hub, spoke = members_of(picture)
@@ -216,7 +217,7 @@ def _policy(dice: Random) -> Policy:
 
 
 def _member(dice: Random, system: str, past: Sequence[Snapshot]) -> Member:
-    kept = past[: len(past) - dice.choice([0, 0, 0, 1, 2])]
+    kept = past[dice.choice([0, 0, 0, 1, 2]) : len(past) - dice.choice([0, 0, 0, 1, 2])]
     rows = tuple(_changed(dice, kept or past)) if not dice.randrange(3) else kept
     if _seldom(dice):
         rows = tuple(replace(row, ivsetguid=dice.choice(["1", "2"])) for row in rows)
