@@ -21,7 +21,7 @@ from tests.test_topologies import fill
 from tests.witness import ADMIN, ENROLL
 from zfs_sync import open_witness
 
-SETTINGS = "tick_s: 86400\npool_full_percent: 90\n"  # the test looks, and nobody else
+SETTINGS = "workers: 1\ntick_s: 86400\npool_full_percent: 90\n"  # the test looks, and nobody else
 GROUP = """
 groups:
   - name: media
@@ -55,10 +55,6 @@ class Site:
             pools.snapshot(dataset, name)
 
         (at or self.nas).change(do)
-
-    def settle(self) -> None:
-        """Everybody runs: what is sent counts at once, and by what the target says of it from then on."""
-        self.lab.run_all()
 
     def wrong(self) -> set[str]:
         """The kinds of the alerts in force after a look; the second one is after every grace."""
@@ -100,16 +96,16 @@ def late(site: Site) -> None:
     site.nas.agent("run")
     assert site.wrong() == {"quiet"}
     site.snapshot("now", hours_ago=0)
-    site.settle()
+    site.nas.agent("run")
 
 
 @acts("quiet")
 def quiet(site: Site) -> None:
     site.snapshot("the-last-for-long", hours_ago=3)
-    site.settle()
+    site.nas.agent("run")
     assert site.wrong() == {"quiet"}
     site.snapshot("taken-again", hours_ago=0)
-    site.settle()
+    site.nas.agent("run")
 
 
 @acts("conflict")
@@ -121,8 +117,8 @@ def conflict(site: Site) -> None:
     (found,) = site.lab.call("GET", "/conflicts")["conflicts"]
     assert "diverged: media" in command(site.lab, "conflicts")
     command(site.lab, "resolve", found["id"], "manual", "--system", "nas")
-    site.lab.run_all()
-    site.settle()
+    for host in (site.backup, site.nas, site.backup):  # what one does, another goes on from
+        host.agent("run")
     aside = [
         name for name in site.backup.look().datasets if name.startswith("vault/nas/media") and name != "vault/nas/media"
     ]
@@ -144,8 +140,7 @@ def failing(site: Site) -> None:
     assert any("Could not resolve" in str(event["detail"]) for event in site.lab.call("GET", "/events?limit=200"))
     assert "backup" in site.nas.agent("doctor", status=1)
     moved.rename(site.backup.folder)
-    site.nas.agent("doctor", status=None)
-    site.settle()
+    site.nas.agent("run")
 
 
 def forget_backoff(site: Site) -> None:
@@ -207,7 +202,8 @@ def pool_missing(site: Site) -> None:
         each for each in site.lab.actions("media") if each["target_system_id"] == system_id(site.lab, "backup")
     ] == []
     pools.write_text(kept)  # zpool import
-    site.settle()
+    site.backup.agent("report")
+    site.nas.agent("run")
 
 
 @acts("pool_full")

@@ -79,7 +79,6 @@ def test_of_two_changes_to_one_version_one_is_made(world: World, kind: str) -> N
         assert won.items() <= world.client.get(path).items()
 
 
-@pytest.mark.on_both
 def test_of_two_changes_to_different_fields_none_is_lost(world: World) -> None:
     path = f"/systems/{world.nas.id}"
     calls = [Call("PUT", path, ADMIN, change) for change in ({"ssh_port": 2201}, {"ssh_user": "a"})]
@@ -115,7 +114,6 @@ def test_an_action_started_twice_has_one_lease(world: World) -> None:
         assert world.events("action.started") == 1
 
 
-@pytest.mark.on_both
 def test_of_two_transfers_where_one_may_run_one_starts(world: World) -> None:
     for answers in meet(world, world.action("start", 0), world.action("start", 1)):
         assert statuses(*answers) == [200, 409]
@@ -140,7 +138,6 @@ def test_an_action_ends_once_and_the_first_end_counts(world: World) -> None:
         assert (total.done, total.failed) == (1, 0)
 
 
-@pytest.mark.on_both
 def test_progress_does_not_bring_back_what_has_ended(world: World) -> None:
     start(world)
     ended, told = world.under("finish/0", guid=expected(world)), world.under("progress", body={"bytes_done": 5})
@@ -213,7 +210,6 @@ def test_a_hostname_is_registered_once(world: World) -> None:
         assert len(registry.keys.find(role="agent")) == 3
 
 
-@pytest.mark.on_both
 def test_an_agent_does_not_undo_its_renaming(world: World) -> None:
     path = f"/systems/{world.backup.id}"
     stale = Call("PUT", path, world.backup.key, {"hostname": "backup", "ssh_port": 23})
