@@ -215,8 +215,12 @@ def _resolutions() -> Iterator[Case]:
     long = changed(long, snapshots=(*held[:-1], replace(held[-1], name="x" * 235)))
     yield Case("a name that is too long", [a, long], conflict.policy)
     yield Case("nothing chosen", [a, b], hub_policy(snapshot_include=("nothing",)))
+    secret = [snapshots_changed(changed(m, encryption="aes-256-gcm"), ivsetguid="5") for m in (a, b)]
+    yield Case("encrypted", secret, conflict.policy)
+    c = replace(b, system_id="C", hostname="hostC", root="tank/data")
     a, b = (replace(m, replicas={"tank": replace(m.replicas["tank/data"], dataset="tank")}) for m in (a, b))
     yield Case("the root is a pool", [a, b], hub_policy(include=("**",)))
+    yield Case("one of the roots is a pool", [a, b, c], hub_policy(include=("**",)))
 
 
 def _decided(case: Case) -> Iterator[Case]:

@@ -172,7 +172,7 @@ def test_costs_are_said_in_words() -> None:
     cost = choose(CONFLICT, "manual", "A", False, POLICY, [one, mounted], NO_WORK, NOW).cost
     assert "with all its 2 snapshots; nothing is shared, so hostA sends it anew" in cost
     assert cost.endswith("It is mounted at /srv/data: the new dataset is not, until you mount it.")
-    key = "If it has a key of its own, load that again afterwards: zfs load-key pool/root/data."
+    key = "If it has a key of its own that is loaded now, load it again afterwards: zfs load-key pool/root/data."
     secret = [cipher_of(member, "aes-256-gcm") for member in members_of(diverged())]
     always = replace(POLICY, raw="always")
     assert choose(CONFLICT, "manual", "A", False, always, secret, NO_WORK, NOW).cost.endswith(key)
