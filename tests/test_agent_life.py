@@ -263,6 +263,22 @@ def test_a_worker_that_is_killed_alone_keeps_no_other_waiting(world: World, tmp_
     assert world.witness.paths("/a3/start") == []
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_last_worker_may_be_killed_too(world: World, tmp_path: Path, count: int) -> None:
+    """The only one, or the second, which the first one misses when it is done itself."""
+    world.nas.configure(parallel=count)
+    world.nas.fault('{"send": {"hang": 4}}')
+    world.witness.plan = several(world, 2)
+    with (world.nas.folder / "said").open("w") as said:
+        agent = subprocess.Popen(world.nas.command("run"), env=world.nas.environment, stderr=said)
+    wait_until(lambda: len([call for call in calls_of(world.nas) if call[0] == "send"]) == count)
+    (run,) = (tmp_path / "nas.state").glob("tmp.*")
+    os.kill(int((run / "workers").read_text().split()[count - 1]), signal.SIGKILL)
+    assert agent.wait(60) == 1
+    assert ("worker 2 is gone" in (world.nas.folder / "said").read_text()) == (count == 2)
+    assert (world.witness.finished == {}) == (count == 1)
+
+
 @pytest.mark.parametrize("status", [403, 410])
 def test_a_transfer_whose_lease_is_lost_stops(world: World, status: int) -> None:
     world.witness.lease_s = 3

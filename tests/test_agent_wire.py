@@ -199,6 +199,16 @@ def test_the_rate_limit_is_for_what_goes_over_the_wire(world: World) -> None:
     assert world.backup.guids(COPY) == world.nas.guids(VIDEOS)
 
 
+@pytest.mark.parametrize(("ours", "theirs"), [("20000", "3000000000"), ("3000000000", "20000"), ("20000", "-")])
+def test_of_two_rate_limits_the_lower_one_counts(world: World, ours: str, theirs: str) -> None:
+    give(world.nas, "dd", 'exec /usr/bin/dd "$@"')
+    world.nas.configure(rate_limit=ours)
+    world.copied().witness.plan = [world.transfer(3, base=2, rate_limit=theirs)]
+    run = world.nas.agent("run")
+    assert run.returncode == 0, run.stderr
+    assert "dd bs=4096 count=5" in used(world.nas)
+
+
 def test_progress_counts_what_zfs_sends(world: World) -> None:
     world.witness.lease_s = 3
     world.nas.fault('{"send": {"hang": 2}}')
@@ -333,6 +343,7 @@ def test_a_receiver_that_refuses_is_a_failure_with_its_reason(world: World) -> N
     world.backup.fault('{"receive": {"exit": 1, "stderr": "cannot receive: out of space"}}')
     assert world.nas.agent("run").returncode == 1
     assert "out of space" in world.witness.finished["a3"][2]
+    assert calls_of(world.backup)[-1][0] == "receive"  # and nothing is read back
 
 
 @pytest.mark.parametrize("shell", SHELLS)
