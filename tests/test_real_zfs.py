@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from planner.resume import decode_resume_token
-from tests.real_site import HAS_SSHD, HAS_ZFS, Place, RealSite, contents, user, wait_until
+from tests.real_site import HAS_SSHD, HAS_ZFS, Place, RealSite, contents, make_key, user, wait_until
 
 pytestmark = pytest.mark.skipif(
     not (HAS_ZFS and HAS_SSHD), reason="needs root, sshd and a kernel with OpenZFS: it makes pools in files"
@@ -351,6 +351,33 @@ def test_without_root_and_with_a_guard(site: RealSite, transfer: str) -> None:
             tried = subprocess.run(key, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
             assert tried.returncode == 1
             assert "guard: refused" in tried.stderr
+
+
+def test_the_ssh_key_between_hosts_is_replaced_without_a_stop(site: RealSite) -> None:
+    """As docs/operations.md has it: the new line beside the old one, doctor, and then the old line goes."""
+    nas, backup, folder = site.machines["nas"], site.machines["backup"], site.folder
+    let_in = site.keys / backup.user
+
+    def reached() -> bool:
+        nas.cut_connections()  # one that is still open needs no key
+        return "good: zfs on backup is reached" in nas.agent("doctor", status=None)
+
+    with site.place("nas", "backup", hub="nas") as here:
+        here.fill("media", "one")
+        here.report()
+        here.run("nas")
+        old = (folder / "nas.key.pub").read_text()
+        for name in ("nas.key", "nas.key.pub"):
+            (folder / name).unlink()
+        make_key(folder / "nas.key")
+        assert not reached()
+        backup.let_in("nas")
+        assert reached()
+        let_in.write_text(let_in.read_text().replace(old, ""))
+        assert reached()
+        here.fill("media", "two")
+        here.run("nas")
+        here.same("media", common=2)
 
 
 def test_a_target_that_is_full_goes_on_when_there_is_room(site: RealSite) -> None:
