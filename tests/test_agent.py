@@ -343,7 +343,7 @@ def test_a_new_dataset_gets_no_property_that_mounts_shares_or_unlocks(world: Wor
 def test_reasons_and_names_are_only_ever_words(world: World, tmp_path: Path) -> None:
     world.copied().witness.plan = [world.transfer(3, base=2, reason="$(touch pwned) `touch pwned` %s \\n *")]
     shown = world.nas.agent("plan")
-    assert shown.stdout == f"sync {COPY}: $(touch pwned) `touch pwned` %s \\n *\n"
+    assert shown.stdout == f"sync {COPY}: $(touch pwned) `touch pwned` %s \\n *, about 3.4 KiB\n"
     assert world.nas.agent("run").returncode == 0
     assert not list(tmp_path.rglob("pwned"))
 

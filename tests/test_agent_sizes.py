@@ -32,7 +32,8 @@ def sized(world: World, size: int) -> None:
         nas.snapshot(VIDEOS, "day 4")
 
 
-@pytest.mark.parametrize(("way", "shell"), [("pull", "dash"), *(("push", shell) for shell in SHELLS)])
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("way", ["pull", "push"])
 def test_a_first_full_stream_is_measured_before_it_is_sent(world: World, way: str, shell: str) -> None:
     sized(world, 7_000_000_000)
     world.witness.plan = [large(world, 4, estimated_size="-")]

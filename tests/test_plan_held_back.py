@@ -492,11 +492,9 @@ def test_a_source_at_its_limit_comes_after_one_with_a_transfer_to_spare() -> Non
     assert sources(members, work=busy) == ["B"]
     assert sources(members, hub_policy(max_transfers=3), busy) == ["A"]
     assert sources(members_of("A: 1 2 C: 1"), work=busy) == ["A"], "a limit holds back no listing"
-    receives = replace(away, source="Z", target="A")
-    assert sources(members, work=Work(leases=(away, replace(receives, action_id="y")))) == ["B"]
-    assert sources(members, work=Work(leases=(away, replace(away, action_id="y", expires_at=NOW - 1)))) == ["A"]
+    receives, ended = replace(away, source="Z", target="A"), replace(away, expires_at=NOW - 1)
+    assert [sources(members, work=Work(leases=(away, each))) for each in (receives, ended)] == [["B"], ["A"]]
 
 
 def test_without_a_hub_the_configured_order_chooses() -> None:
-    members = members_of("A: 1 2 B: 1 2 C: 1")
-    assert sources(members, peers_policy(order=("C", "B", "A"))) == ["B"]
+    assert sources(members_of("A: 1 2 B: 1 2 C: 1"), peers_policy(order=("C", "B", "A"))) == ["B"]

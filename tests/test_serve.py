@@ -334,8 +334,9 @@ def test_waitress_serves_where_gunicorn_does_not_run(folder: Path) -> None:
 
 def test_waitress_refuses_to_serve_tls_keys_in_the_clear(folder: Path) -> None:
     (folder / "sitecustomize.py").write_text("import sys\nsys.modules['gunicorn'] = None\n")
-    (folder / "cert.pem").touch()
-    environ = {**os.environ, "PYTHONPATH": str(folder), "ZFS_SYNC_TLS_CERT": "cert.pem", "ZFS_SYNC_TLS_KEY": "cert.pem"}
+    said = subprocess.run([*PROGRAM, "tls"], cwd=folder, capture_output=True, text=True, check=True).stdout
+    files = {f"ZFS_SYNC_{name.upper()}": path for name, path in re.findall(r"^(tls_\w+): (.*)", said, re.MULTILINE)}
+    environ = {**os.environ, "PYTHONPATH": str(folder), **files}
     done = subprocess.run([*PROGRAM], cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
     assert "tls_cert needs gunicorn, which does not run here" in done.stderr
