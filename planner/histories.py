@@ -6,7 +6,7 @@ so for one the pair (guid, ivsetguid) is compared wherever both sides report it.
 
 from dataclasses import dataclass
 
-from planner.model import Bookmark, Index, Replica, Snapshot
+from planner.model import Bookmark, Replica, Snapshot
 from planner.outlines import names_of, reach
 
 Mark = Snapshot | Bookmark
@@ -20,8 +20,13 @@ class History:
 
     @property
     def places(self) -> dict[str, int]:
-        """Where each guid is in the snapshots."""
-        return index_of(self.replica).places
+        """Where each guid is in the snapshots, noted when first asked for; none of what is known by name only."""
+        if self.replica.index is None:
+            snapshots = enumerate(self.replica.snapshots)
+            places = {s.guid: place for place, s in snapshots if s.guid and not s.by_name}  # is_certain
+            object.__setattr__(self.replica, "index", places)
+        assert self.replica.index is not None
+        return self.replica.index
 
     @property
     def marks(self) -> dict[str, Bookmark]:
@@ -61,28 +66,12 @@ def history(replica: Replica) -> History:
     return History(replica)
 
 
-def index_of(replica: Replica) -> Index:
-    """What finds a replica's snapshots, made when it is first asked for."""
-    if replica.index is None:
-        places = {s.guid: place for place, s in enumerate(replica.snapshots) if s.guid and not s.by_name}  # is_certain
-        known = [snapshot.createtxg for snapshot in replica.snapshots if snapshot.createtxg is not None]
-        in_order = len(known) < len(replica.snapshots) or known == sorted(known)
-        object.__setattr__(replica, "index", Index(places, in_order))
-    assert replica.index is not None
-    return replica.index
-
-
 def marks_of(replica: Replica) -> dict[str, Bookmark]:
     """A replica's bookmarks by guid."""
     if replica.marks is None:
         object.__setattr__(replica, "marks", {mark.guid: mark for mark in replica.bookmarks if mark.guid})
     assert replica.marks is not None
     return replica.marks
-
-
-def is_in_order(replica: Replica) -> bool:
-    """Whether its snapshots are oldest first by createtxg, or that is not known of all."""
-    return replica.outline is not None or index_of(replica).in_order
 
 
 def is_certain(snapshot: Snapshot) -> bool:

@@ -60,14 +60,6 @@ class Bookmark:
 
 
 @dataclass(frozen=True, slots=True)
-class Index:
-    """What finds a replica's snapshots."""
-
-    places: dict[str, int]  # guid -> index in its snapshots; what is known by name only never counts as common
-    in_order: bool  # oldest first by createtxg, or it is not known of all
-
-
-@dataclass(frozen=True, slots=True)
 class Outline:
     """What is known of snapshots without looking at them: of some where each has a guid and a name that no other has,
     and a createtxg by which they are in order."""
@@ -110,7 +102,7 @@ class Replica:
     mountpoint: str | None = None
     reported: bool = True  # False: only its snapshots were listed, not the dataset's own row
     # what finds snapshots and bookmarks, noted by `histories`: a replica is planned with again and again
-    index: Index | None = field(default=None, init=False, repr=False, compare=False)
+    index: dict[str, int] | None = field(default=None, init=False, repr=False, compare=False)
     marks: dict[str, Bookmark] | None = field(default=None, init=False, repr=False, compare=False)
     # set by `unread`: a replica in sync with the leading one is planned by its outline, its snapshots never looked at
     outline: Outline | None = field(default=None, init=False, repr=False, compare=False)

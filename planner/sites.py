@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from planner.credits import apply_credits
 from planner.globs import matches, selects
-from planner.histories import History, history, is_certain, is_in_order
+from planner.histories import History, history, is_certain
 from planner.leases import moves, stands_in_the_way
-from planner.model import Lease, Member, Policy, Replica, Snapshot, Step, Work
+from planner.model import Lease, Member, Policy, Snapshot, Step, Work
 from planner.paths import ancestors, dataset_of, is_internal, is_set_aside, path_of, pool_of
 from planner.words import span
 
@@ -146,7 +146,7 @@ def scene_of(policy: Policy, members: Sequence[Member], work: Work, now: float) 
     """The group at this moment, with what finished since the last inventories."""
     places = {system_id: place for place, system_id in enumerate(policy.order)}
     ordered = sorted(members, key=lambda m: (places.get(m.system_id, len(places)), m.system_id))
-    current = apply_credits([_in_order(member) for member in ordered], work)
+    current = apply_credits(ordered, work)
     leases = sorted((lease for lease in work.leases if lease.expires_at > now), key=lambda lease: lease.action_id)
     busy = Counter(system for lease in leases for system in {lease.source, lease.target} if system)
     selected: dict[str, bool] = {}
@@ -207,19 +207,3 @@ def _unknown(policy: Policy, member: Member, now: float) -> str | None:
         silent = f"its agent neither reported nor confirmed it for more than {span(policy.stale_after_s)}"
         return f"the inventory of {member.hostname} is stale: {silent}"
     return None
-
-
-def _in_order(member: Member) -> Member:
-    """The member with every history oldest first.
-
-    createtxg orders one pool's snapshots; where it was not reported, the listing's order stands.
-    """
-    if all(map(is_in_order, member.replicas.values())):
-        return member
-    return replace(member, replicas={name: _oldest_first(replica) for name, replica in member.replicas.items()})
-
-
-def _oldest_first(replica: Replica) -> Replica:
-    if is_in_order(replica):
-        return replica
-    return replace(replica, snapshots=tuple(sorted(replica.snapshots, key=lambda s: s.createtxg or 0)))

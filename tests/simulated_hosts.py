@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tests.zfs_model import COLUMNS, Pools, Refused
+from tests.zfs_model import COLUMNS, TYPES, Pools, Refused
 from tests.zfs_values import Dataset, Snapshot, Stream
 
 COLUMNS_REPORTED = (*COLUMNS, "available", "userrefs", "readonly", "mounted", "mountpoint", "ivsetguid")
@@ -37,6 +37,7 @@ class Host:
     name: str
     pools: Pools
     root: str
+    newest_first: bool = False  # how its agent lists
     system_id: str = ""
     up: bool = True
     off_at: float = 0.0
@@ -66,12 +67,16 @@ class Host:
 
     def listing(self) -> bytes:
         """The full report."""
-        return self.pools.listing(COLUMNS_REPORTED).encode()
+        return self._listing(COLUMNS_REPORTED, TYPES)
 
     def digest(self) -> str:
         """Of the fast listing."""
-        rows = self.pools.listing(("name", "guid", "createtxg"), ("snapshot", "bookmark"))
-        return hashlib.sha256(rows.encode()).hexdigest()
+        rows = self._listing(("name", "guid", "createtxg"), ("snapshot", "bookmark"))
+        return hashlib.sha256(rows).hexdigest()
+
+    def _listing(self, columns: tuple[str, ...], types: tuple[str, ...]) -> bytes:
+        rows = self.pools.listing(columns, types).splitlines(keepends=True)
+        return "".join(reversed(rows) if self.newest_first else rows).encode()
 
 
 class Link(Protocol):

@@ -94,7 +94,7 @@ class World:
         pools = Pools(f"{self.seed} {name}", START)
         pools.create(f"p{name}")
         root = dice.choice(("root", "root", "root/deep", ""))
-        host = Host(name, pools, f"p{name}/{root}".rstrip("/"))
+        host = Host(name, pools, f"p{name}/{root}".rstrip("/"), newest_first=(self.seed + len(self.hosts)) % 5 == 0)
         if dice.random() < 0.7:
             for depth in range(1, root.count("/") + 2 if root else 1):
                 pools.create("/".join(host.root.split("/")[: depth + 1]), properties={"readonly": "on"})
