@@ -2,10 +2,9 @@
 
     python -m tests.mutants [--first N] [--rules TEXT] [--worlds N] [PYTEST ARGUMENTS]
 
-Each of tests/mutants.txt is tried in a copy of this checkout, by default with the tests that know no single rule: the
-simulated worlds (the first N of them), and every small case. A rule that these do not notice is then tried with
-UNIT_TESTS. It takes a minute or so a rule. A line for each says which test failed first; the exit status is 1 if one
-survived everything.
+Each of tests/mutants.txt is tried in a copy of this checkout, by default with every small case and the simulated worlds
+(the first N of them), which know of no single case by name. A rule that these do not notice is then tried with
+UNIT_TESTS. A line for each says which test failed first; the exit status is 1 if one survived everything.
 """
 
 import argparse
@@ -101,7 +100,7 @@ def main() -> int:
     parser.add_argument("--worlds", type=int, default=SEEDS, help="how many are simulated, a multiple of ten")
     options, arguments = parser.parse_known_args()
     worlds = [f"{WORLDS}[{first}]" for first in range(0, options.worlds, AT_ONCE)]
-    suites = (tuple(arguments),) if arguments else ((*worlds, SMALL_CASES), UNIT_TESTS)
+    suites = (tuple(arguments),) if arguments else ((SMALL_CASES, *worlds), UNIT_TESTS)
     survived = 0
     with tempfile.TemporaryDirectory() as folder:
         checkout = Path(folder) / "checkout"

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 
 from planner import plan_group
 from planner.model import Conflict, Lease, Member, Plan, Policy, Skip, Step, Work
+from tests.plan_rules import above, below, check_rules, chosen_name, is_due
 from tests.simulated_hosts import Action, Host
 from tests.simulated_world import Group, World
 from tests.zfs_model import Refused
@@ -79,14 +79,9 @@ def _allowed(world: World, target: Host, path: str | None, action: Action) -> No
         assert group.mirrored, f"nobody asked for deletions: {action}"
     if kind == "rollback":
         assert path in world.discards, f"nobody let this go: {action}"
-    above = {path, *(_above(path) if path else ())}
-    if kind in ("rename", "promote", "rollback") and above.isdisjoint(world.resolved):
+    places = {path, *(above(path) if path else ())}
+    if kind in ("rename", "promote", "rollback") and places.isdisjoint(world.resolved):
         assert group.automatic, f"nobody decided this: {action}"
-
-
-def _above(path: str) -> Iterator[str]:
-    parts = path.split("/")
-    return ("/".join(parts[:depth]) for depth in range(len(parts)))
 
 
 def _guids(host: Host) -> Counter[str]:
@@ -160,6 +155,7 @@ def check_plan(world: World, group: Group) -> Plan:
         assert _told(plan, path, member), f"nothing is said of {path} on {member.hostname}"
     for step in plan.steps:
         assert _is_the_hubs(group, *facts[:3], plan, step), f"not the hub's, and nobody decided it: {step}"
+    check_rules(*facts, plan)
     _note(world, facts[2], plan)
     return plan
 
@@ -183,7 +179,7 @@ def _is_the_hubs(group: Group, policy: Policy, members: list[Member], work: Work
     """Whether a step of a directional group brings what the hub has, or a person decided something else."""
     hub = next((member for member in members if member.system_id == policy.hub), None)
     decided = {decision.path for decision in (*work.decisions, *plan.decided)}
-    if hub is None or step.type not in ("create", "sync") or decided & {step.path, *_above(step.path)}:
+    if hub is None or step.type not in ("create", "sync") or decided & {step.path, *above(step.path)}:
         return True
     name = f"{hub.root}/{step.path}".rstrip("/")
     held = {**hub.absent, **hub.replicas}.get(name)
@@ -233,16 +229,6 @@ def _demands(group: Group, policy: Policy, members: list[Member]) -> Iterator[tu
         for member in members:
             if holders.get(member.system_id, 0) != 0 or (offered > 0 and member.system_id not in holders):
                 yield path, member
-
-
-def below(root: str, name: str) -> bool:
-    return (name + "/").startswith(root + "/")
-
-
-def chosen_name(policy: Policy, name: str) -> bool:
-    """Whether the group chooses snapshots of a name."""
-    chosen = any(fnmatchcase(name, glob) for glob in policy.snapshot_include)
-    return chosen and not any(fnmatchcase(name, glob) for glob in policy.snapshot_exclude)
 
 
 def _told(plan: Plan, path: str, member: Member) -> bool:
@@ -316,7 +302,7 @@ def _looks_changed(source: Dataset, target: Dataset) -> bool:
 
 def wanted_now(policy: Policy, lead: Dataset, now: float) -> list[Snapshot]:
     """What every member should have of the leading history."""
-    return [s for s in lead.snapshots if chosen_name(policy, s.name) and s.creation <= now - policy.min_age_s]
+    return [s for s in lead.snapshots if chosen_name(policy, s.name) and is_due(policy, s, now)]
 
 
 @dataclass(frozen=True)
@@ -377,7 +363,7 @@ class _Follower:
         told = [skip for skip in skips if skip.target == self.host.system_id]
         if any(skip.path == self.path and "take a snapshot there" in skip.reason for skip in told):
             return True
-        ways_out = any("rename or destroy it" in skip.reason for skip in told if skip.path in _above(self.path))
+        ways_out = any("rename or destroy it" in skip.reason for skip in told if skip.path in above(self.path))
         return name in moved and ways_out
 
     def accepted(self, lacking: list[Snapshot], held: Dataset | None) -> str | None:

@@ -1,8 +1,9 @@
 """Small cases, all of them: histories as pictures (see pictures), made into model pools, planned, obeyed and judged.
 
-The shared past is a row of snapshots that A once took; each host kept some of them, or a bookmark, or nothing. What a
-host has of its own comes on top: `x` is empty, `X` has data, `x@4` bears the name of the 4 that A takes, and `*` was
-written since.
+The shared past is a row of snapshots that A once took, while its clock went astray; each host kept some of them, or a
+bookmark, or nothing. What a host has of its own comes on top: `x` is empty, `X` has data, `x@4` bears the name of the 4
+that A takes, and `*` was written since. Where the group sends raw, all is encrypted, and what bears a `'` was received
+in plain form and encrypted anew.
 """
 
 import re
@@ -17,6 +18,7 @@ from planner.model import Bookmark, Conflict, Decision, Member, Option, Plan, Po
 from planner.model import Snapshot as SnapshotReport
 from planner.resolutions import choose
 from tests.conflict_world import obey as resolve
+from tests.plan_rules import check_rules, chosen_name, is_due
 from tests.simulated_rules import follows
 from tests.test_plan_obeyed import Hosts, contents, obey
 from tests.zfs_model import Pools, Refused
@@ -27,12 +29,6 @@ DAY = 86400
 DATASET = "pool/root/data"
 HUB = Policy("g", "group", directional=True, hub="A", order=("A", "B", "C"), include=("data",))
 PEERS = replace(HUB, directional=False, hub=None)
-FILTERS = (
-    {},
-    {"snapshot_exclude": ("2",)},
-    {"snapshot_include": ("1", "3")},
-    {"initial": "newest"},
-)
 
 
 # --- pictures --------------------------------------------------------------------------------------
@@ -57,7 +53,7 @@ def with_tail(line: str, tail: str) -> str | None:
     return f"{line} {tail}" if line.replace("#", "") else None
 
 
-def hosts_of(picture: str) -> Hosts:
+def hosts_of(picture: str, policy: Policy = HUB) -> Hosts:
     """The hosts that a picture draws, with their pools."""
     hosts: Hosts = {}
     parts = re.split("([A-Z]):", picture)
@@ -66,25 +62,32 @@ def hosts_of(picture: str) -> Hosts:
         pools.create("pool", properties={"readonly": "on"})
         pools.create("pool/root")
         if line.split():
-            pools.datasets[DATASET] = _dataset(name, line.split())
+            pools.datasets[DATASET] = _dataset(name, line.split(), policy.raw == "always")
         pools.txg = 1000
         hosts[name] = pools
     return hosts
 
 
-def _dataset(host: str, words: Sequence[str]) -> Dataset:
+def taken_at(guid: str, txg: int) -> int:
+    """When a snapshot was made, in seconds: by A's clock, 3 came first, then 1, 4 and 2."""
+    return NOW - 90 * DAY + (int(guid) * 7 % 5 if guid.isdigit() else txg) * DAY
+
+
+def _dataset(host: str, words: Sequence[str], encrypted: bool) -> Dataset:
     """The dataset that a line of words draws. Digits hold all of the shared past up to them."""
     made = Dataset(DATASET, "filesystem", f"dataset-{host}", 1, NOW - 100 * DAY)
+    if encrypted:
+        made.encryption, made.key_of = "aes-256-gcm", made.guid
     blocks: tuple[Block, ...] = ()
     for txg, word in enumerate(words, 20):
-        guid, _, name = word.strip("#").partition("@")
+        guid, _, name = word.strip("#'").partition("@")
+        ivset = guid + host * word.endswith("'") if encrypted else None
         if guid.isdigit():
             blocks = tuple((number, 100) for number in range(1, int(guid) + 1))
         elif not guid.islower():  # with data, or written since
             blocks = (*blocks, (crc32(f"{host} {guid}".encode()) + 10, 100))
         if guid != "*":
-            moment = NOW - 90 * DAY + (int(guid) if guid.isdigit() else txg) * DAY
-            snap = Snapshot(name or guid, guid, txg, moment, blocks)
+            snap = Snapshot(name or guid, guid, txg, taken_at(guid, txg), blocks, ivset)
             (made.bookmarks if word.startswith("#") else made.snapshots).append(snap)
     made.blocks = blocks
     return made
@@ -104,9 +107,9 @@ def _replicas(pools: Pools) -> dict[str, Replica]:
             "filesystem",
             dataset.guid,
             tuple(_snapshots(dataset)),
-            tuple(Bookmark(mark.name, mark.guid, mark.createtxg, mark.creation) for mark in dataset.bookmarks),
+            tuple(Bookmark(m.name, m.guid, m.createtxg, m.creation, m.ivsetguid) for m in dataset.bookmarks),
             written=pools.written(name),
-            encryption="off",
+            encryption=dataset.encryption,
             readonly=True,
         )
         for name, dataset in pools.datasets.items()
@@ -118,7 +121,15 @@ def _snapshots(dataset: Dataset) -> Iterator[SnapshotReport]:
     for snap in dataset.snapshots:
         written = size(beyond(snap.blocks, before))
         yield SnapshotReport(
-            snap.name, snap.guid, snap.createtxg, snap.creation, 0, size(snap.blocks), written, userrefs=0
+            snap.name,
+            snap.guid,
+            snap.createtxg,
+            snap.creation,
+            0,
+            size(snap.blocks),
+            written,
+            snap.ivsetguid,
+            userrefs=0,
         )
         before = snap.blocks
 
@@ -128,9 +139,10 @@ def _snapshots(dataset: Dataset) -> Iterator[SnapshotReport]:
 
 def check(picture: str, policy: Policy) -> None:
     """Plan, obey and look: nothing is refused, nothing is lost, all that could come has come, in the fewest streams."""
-    hosts = hosts_of(picture)
-    before, had = hosts_of(picture), contents(hosts)
+    hosts = hosts_of(picture, policy)
+    before, had = hosts_of(picture, policy), contents(hosts)
     plan = plan_group(policy, report(hosts), Work(), NOW)
+    check_rules(policy, report(hosts), Work(), NOW, plan)
     for step in plan.steps:
         obey(step, hosts)
     assert had <= contents(hosts), "an ordinary plan only adds"
@@ -144,6 +156,23 @@ def check(picture: str, policy: Policy) -> None:
             _check_told(hosts, name, last or "", policy, after)
     if leader_of(after) is None:
         _check_leaderless(hosts, policy, after)
+
+
+def check_unknown(picture: str, policy: Policy) -> None:
+    """Where no listing says what was written, nothing comes that a pool refuses, and all that does not is explained."""
+    hosts = hosts_of(picture)
+    plan = plan_group(policy, [_without_written(member) for member in report(hosts)], Work(), NOW)
+    for step in plan.steps:
+        obey(step, hosts)
+    leader = leader_of(plan)
+    for name in hosts:
+        if leader not in (None, name):
+            _check_told(hosts, name, leader or "", policy, plan)
+
+
+def _without_written(member: Member) -> Member:
+    replicas = {name: replace(replica, written=None) for name, replica in member.replicas.items()}
+    return replace(member, replicas=replicas)
 
 
 def leader_of(plan: Plan) -> str | None:
@@ -175,7 +204,7 @@ def _check_brought(before: Hosts, after: Hosts, name: str, leader: str, policy: 
     brought = [guid for guid in _guids(after[name]) if guid not in had]
     assert set(brought) <= set(wanted), "nothing comes that the group does not want"
     if not any(skip.target == name and "have nothing in common" in skip.reason for skip in plan.skips):
-        most, fewest = best(before, name, wanted)
+        most, fewest = best(before, name, wanted, policy.raw == "always")
         assert (len(brought), streams) == (most, fewest), f"{name} could get {most} in {fewest}"
 
 
@@ -206,12 +235,7 @@ def _guids(pools: Pools) -> list[str]:
 
 def _wanted(lead: Dataset, policy: Policy, exists: bool) -> list[str]:
     """What the group chooses of the leading history."""
-    chosen = [
-        snap.guid
-        for snap in lead.snapshots
-        if policy.snapshot_include in (("*",), ()) or snap.name in policy.snapshot_include
-        if snap.name not in policy.snapshot_exclude
-    ]
+    chosen = [snap.guid for snap in lead.snapshots if chosen_name(policy, snap.name) and is_due(policy, snap, NOW)]
     return chosen[-1:] if policy.initial == "newest" and not exists else chosen
 
 
@@ -266,12 +290,12 @@ def decision_of(conflict: Conflict, option: Option) -> Decision:
 # --- all that pools would accept -------------------------------------------------------------------
 
 
-def best(hosts: Hosts, target: str, wanted: Iterable[str]) -> tuple[int, int]:
+def best(hosts: Hosts, target: str, wanted: Iterable[str], raw: bool) -> tuple[int, int]:
     """The most wanted snapshots that a host's pool accepts, and the fewest streams that bring them.
 
     Every stream that any other host can send is tried on every state that can be reached.
     """
-    streams = list(_streams(hosts, target, set(wanted)))
+    streams = list(_streams(hosts, target, set(wanted), raw))
     lab, start = Pools(target), hosts[target].datasets.get(DATASET)
     lab.create("pool")
     lab.create("pool/root")
@@ -296,7 +320,7 @@ def best(hosts: Hosts, target: str, wanted: Iterable[str]) -> tuple[int, int]:
     return found
 
 
-def _streams(hosts: Hosts, target: str, wanted: set[str]) -> Iterator[Stream]:
+def _streams(hosts: Hosts, target: str, wanted: set[str], raw: bool) -> Iterator[Stream]:
     """Every stream of wanted snapshots only."""
     for name, pools in hosts.items():
         sent = pools.datasets.get(DATASET)
@@ -305,7 +329,7 @@ def _streams(hosts: Hosts, target: str, wanted: set[str]) -> Iterator[Stream]:
         marks = [*("@" + snap.name for snap in sent.snapshots), *("#" + mark.name for mark in sent.bookmarks)]
         for base, end, whole in product([None, *marks], sent.snapshots, (False, True)):
             with suppress(Refused):
-                stream = pools.send(DATASET, end.name, base, intermediates=whole)
+                stream = pools.send(DATASET, end.name, base, intermediates=whole, raw=raw)
                 if {part.to_guid for part in stream.parts} <= wanted and (not whole or len(stream.parts) > 1):
                     yield stream
 

@@ -4,6 +4,7 @@ EXHAUSTIVE=4 (or more) in the environment takes longer pasts than the usual run:
 """
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
@@ -11,7 +12,7 @@ from itertools import product
 import pytest
 
 from planner.model import Policy
-from tests.small_cases import HUB, PEERS, check, check_resolution, drawn, kept_of, with_tail
+from tests.small_cases import DAY, HUB, PEERS, check, check_resolution, check_unknown, drawn, kept_of, with_tail
 
 LONGEST = int(os.environ.get("EXHAUSTIVE", "3"))
 TAILS = ("", "x", "X", "*", "x *", "x@3", "X@3")
@@ -49,11 +50,28 @@ def test_every_replica_of_a_hub() -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"snapshot_exclude": ("2",)}, {"snapshot_include": ("1", "3")}, {"initial": "newest"}],
+    [
+        {"snapshot_exclude": ("2",)},
+        {"snapshot_include": ("1", "3")},
+        {"initial": "newest"},
+        {"min_age_s": 87 * DAY},  # 2 is too young
+    ],
 )
 def test_every_replica_of_a_hub_that_sends_some_only(fields: dict[str, object]) -> None:
     hub, replica = lines_of(LONGEST, [""], marks=True), lines_of(LONGEST, ["", "x@3"])
     assess(pictures([*hub], [*replica]), replace(HUB, **fields))
+
+
+def test_every_replica_of_a_hub_whose_writes_are_not_known() -> None:
+    hub, replica = lines_of(LONGEST, [""], marks=True), lines_of(LONGEST, TAILS)
+    assess(pictures([*hub], [*replica]), HUB, check_unknown)
+
+
+def test_every_raw_replica_of_a_hub() -> None:
+    replicas = [*lines_of(LONGEST, ["", "x", "X", "*"])]
+    plain = [re.sub(r"\d", r"\g<0>'", line) for line in replicas]  # each is the one or the other
+    hub = lines_of(LONGEST, [""], marks=True)
+    assess(pictures([*hub], sorted({*replicas, *plain})), replace(HUB, raw="always"))
 
 
 def test_every_third_member_that_can_help() -> None:
