@@ -29,6 +29,7 @@ DAY = 86400
 DATASET = "pool/root/data"
 HUB = Policy("g", "group", directional=True, hub="A", order=("A", "B", "C"), include=("data",))
 PEERS = replace(HUB, directional=False, hub=None)
+NO_WORK = Work()
 
 
 # --- pictures --------------------------------------------------------------------------------------
@@ -137,16 +138,16 @@ def _snapshots(dataset: Dataset) -> Iterator[SnapshotReport]:
 # --- what must be so -------------------------------------------------------------------------------
 
 
-def check(picture: str, policy: Policy) -> None:
+def check(picture: str, policy: Policy, work: Work = NO_WORK) -> None:
     """Plan, obey and look: nothing is refused, nothing is lost, all that could come has come, in the fewest streams."""
     hosts = hosts_of(picture, policy)
     before, had = hosts_of(picture, policy), contents(hosts)
-    plan = plan_group(policy, report(hosts), Work(), NOW)
-    check_rules(policy, report(hosts), Work(), NOW, plan)
+    plan = plan_group(policy, report(hosts), work, NOW)
+    check_rules(policy, report(hosts), work, NOW, plan)
     for step in plan.steps:
         obey(step, hosts)
     assert had <= contents(hosts), "an ordinary plan only adds"
-    after = plan_group(policy, report(hosts), Work(), NOW)
+    after = plan_group(policy, report(hosts), work, NOW)
     assert after.steps == (), "one plan brings all that can be brought"
     for name in hosts:
         first, last = leader_of(plan), leader_of(after)
@@ -161,7 +162,7 @@ def check(picture: str, policy: Policy) -> None:
 def check_unknown(picture: str, policy: Policy) -> None:
     """Where no listing says what was written, nothing comes that a pool refuses, and all that does not is explained."""
     hosts = hosts_of(picture)
-    plan = plan_group(policy, [_without_written(member) for member in report(hosts)], Work(), NOW)
+    plan = plan_group(policy, [_without_written(member) for member in report(hosts)], NO_WORK, NOW)
     for step in plan.steps:
         obey(step, hosts)
     leader = leader_of(plan)
@@ -247,10 +248,10 @@ def check_resolution(picture: str, policy: Policy, discard: bool) -> None:
 
     What is set aside is all still there; of what is discarded, no more is lost than was said.
     """
-    for conflict in plan_group(policy, report(hosts_of(picture)), Work(), NOW).conflicts:
+    for conflict in plan_group(policy, report(hosts_of(picture)), NO_WORK, NOW).conflicts:
         for side in conflict.sides if conflict.type != "missing" else ():
             hosts = hosts_of(picture)
-            option = choose(conflict, "manual", side.system_id, discard, policy, report(hosts), Work(), NOW)
+            option = choose(conflict, "manual", side.system_id, discard, policy, report(hosts), NO_WORK, NOW)
             if option.refused is None:
                 _carry_out(hosts, policy, conflict, option)
 

@@ -7,12 +7,13 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import pytest
 
-from planner.model import Policy
-from tests.small_cases import DAY, HUB, PEERS, check, check_resolution, check_unknown, drawn, kept_of, with_tail
+from planner.model import Lease, Policy, Work
+from tests.small_cases import DAY, HUB, NOW, PEERS, check, check_resolution, check_unknown, drawn, kept_of, with_tail
 
 LONGEST = int(os.environ.get("EXHAUSTIVE", "3"))
 TAILS = ("", "x", "X", "*", "x *", "x@3", "X@3")
@@ -79,6 +80,13 @@ def test_every_third_member_that_can_help() -> None:
     assess(pictures(lines, lines, lines), HUB)
     marked = [*lines_of(LONGEST - 1, [""], marks=True)]
     assess(pictures(marked, [*lines_of(LONGEST - 1, ["", "X", "x"])], marked), HUB)
+
+
+def test_every_third_member_that_can_help_a_hub_at_its_limit() -> None:
+    lines = [*lines_of(LONGEST - 1, [""])]
+    busy = Lease("other", "h", "A", "A", "D", "pool/other", "pool/other", None, "9", NOW + 600)
+    one_each = partial(check, work=Work(leases=(busy,)))
+    assess(pictures(lines, lines, lines), replace(HUB, max_transfers=1), one_each)
 
 
 def test_every_two_peers() -> None:
