@@ -37,6 +37,13 @@ def reported_again(world: World, shell: str = "dash") -> str:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
+def test_a_first_run_says_nothing_but_what_it_did(world: World, shell: str) -> None:
+    world.witness.inventory = "stale"
+    said = world.nas.agent("run", shell=shell).stderr.splitlines()
+    assert len(said) == 1 and " zfs-sync-agent: reported: " in said[0]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
 def test_a_report_lists_what_is_new_and_what_stood_beside_what_is_gone(world: World, shell: str) -> None:
     with world.nas.pools() as pools:
         pools.create("tank/b")
