@@ -40,7 +40,8 @@ def reported_again(world: World, shell: str = "dash") -> str:
 def test_a_first_run_says_nothing_but_what_it_did(world: World, shell: str) -> None:
     world.witness.inventory = "stale"
     said = world.nas.agent("run", shell=shell).stderr.splitlines()
-    assert len(said) == 1 and " zfs-sync-agent: reported: " in said[0]
+    assert len(said) == 1
+    assert " zfs-sync-agent: reported: " in said[0]
 
 
 @pytest.mark.parametrize("shell", SHELLS)

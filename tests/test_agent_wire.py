@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -282,6 +283,28 @@ def wait_until(done: object) -> None:
 # --- each part counts ----------------------------------------------------------------------------
 
 LOSES = "cat >/dev/null; exit 3"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "good: large streams pass zstd lz4 mbuffer where"),
+        ({"compression": "lz4"}, "good: large streams pass lz4 mbuffer where"),
+        ({"compression": "off"}, "note: large streams go as they are"),
+        ({"compression": "off", "mbuffer": "off"}, ""),
+    ],
+)
+def test_doctor_says_what_large_streams_pass(world: World, settings: dict[str, str], said: str) -> None:
+    if said.startswith("note"):
+        if shutil.which("mbuffer"):
+            pytest.skip("mbuffer is installed here")
+        (tools(world.nas) / "mbuffer").unlink()
+    world.nas.configure(**settings)
+    lines = [line for line in world.nas.agent("doctor").stdout.splitlines() if "large streams" in line]
+    assert len(lines) == bool(said)
+    assert all(line.startswith(said) for line in lines)
+
+
 FAILS_LATE = {"zstd": '/usr/bin/zstd "$@"; exit 3', "mbuffer": "cat; exit 3"}
 
 
