@@ -27,6 +27,7 @@ from planner.names import LONGEST_NAME
 from planner.paths import dataset_of, is_below, is_internal, pool_imported
 from planner.resume import decode_resume_token
 from planner.streams import full, increments
+from planner.transfers import undroppable
 
 
 def resolution_steps(
@@ -250,13 +251,15 @@ def _resume(remedy: Remedy, here: Replica) -> None:
             f"{here.dataset} was made anew and holds no snapshot: rename or destroy it, so that it can be received"
         )
     elif token is None or end is None or (token.from_guid and case.source.find(token.from_guid) is None):
-        remedy.add(
-            "abort_receive",
-            (token.from_guid if token else None, token.to_guid if token else None),
-            f"{where} holds the beginning of a transfer that {case.winner.hostname} can't continue",
-            resume_token=here.resume_token,
-        )
-        remedy.refuse(f"{here.dataset} is received again once the broken transfer is dropped")
+        problem = undroppable(case.target, here.dataset)
+        if problem is None:
+            remedy.add(
+                "abort_receive",
+                (token.from_guid if token else None, token.to_guid if token else None),
+                f"{where} holds the beginning of a transfer that {case.winner.hostname} can't continue",
+                resume_token=here.resume_token,
+            )
+        remedy.refuse(problem or f"{here.dataset} is received again once the broken transfer is dropped")
     else:
         remedy.add(
             "resume",

@@ -29,7 +29,7 @@ from planner.resume import decode_resume_token
 from planner.sites import Scene, Site
 from planner.sources import Route, Wish, ranked, route
 from planner.streams import full, increments
-from planner.transfers import Chain, abort, above_of, chain, parents, resumption, room_for
+from planner.transfers import Chain, abort, above_of, chain, parents, resumption, room_for, undroppable
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +242,9 @@ def _continued(scene: Scene, course: Course, outcome: Outcome, text: str) -> Out
     if not able and holders:
         return replace(outcome, reasons=(f"{holders[0].barred(path)}, and it alone can continue a transfer",))
     if not able:
+        problem = undroppable(target.member, target.dataset(path)) if outcome.is_partial else None
+        if problem is not None:
+            return replace(outcome, reasons=(problem,))
         return _with_one(scene, outcome, abort(scene, path, target, token))
     source = able[0]
     problem = _unfit_to_continue(outcome, source.histories[path], token)

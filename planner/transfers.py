@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from planner.admission import failure_of
 from planner.histories import History
-from planner.model import Replica, ResumeToken, Snapshot, Step, StepType
+from planner.model import Member, Replica, ResumeToken, Snapshot, Step, StepType
+from planner.paths import is_internal
 from planner.sites import Scene, Site
 from planner.sources import Leg, Route, Wish
 from planner.steps import action_id
@@ -150,6 +151,16 @@ def abort(scene: Scene, path: str, target: Site, token: ResumeToken) -> Step:
         resume_token=held.replica.resume_token,
         expected_guids=tuple(snapshot.guid for snapshot in held.snapshots),
     )
+
+
+def undroppable(target: Member, dataset: str) -> str | None:
+    """Why the beginning of a full stream can't be dropped: that destroys the dataset, which ZFS refuses where it has
+    children (cannot destroy: filesystem has children)."""
+    below = [name for name in target.replicas if name.startswith(f"{dataset}/") and not is_internal(name)]
+    if not below:
+        return None
+    what = f"{dataset} on {target.hostname} holds only the beginning of a transfer, which nobody can continue"
+    return f"{what}; it can't be dropped while {min(below)} lies below it: rename or destroy that"
 
 
 def parents(

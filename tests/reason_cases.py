@@ -159,6 +159,10 @@ def _under_way() -> Iterator[Case]:
     yield Case("a transfer broke off", [a, changed(b, resume_token=TOKEN)], hub_policy())
     yield Case("the rest of it without room", [a, changed(b, resume_token=TOKEN, available=1)], hub_policy())
     yield Case("one that nobody can continue", [a, changed(b, resume_token=OTHER_TOKEN)], hub_policy())
+    kid = Replica("tank/data/kid")
+    begun = changed(b, snapshots=(), resume_token=OTHER_TOKEN)
+    begun = replace(begun, replicas={**begun.replicas, kid.dataset: kid})
+    yield Case("the beginning of a full one, with a child", [a, begun], hub_policy())
     yield Case("one that can't be read", [a, changed(b, resume_token="1-x")], hub_policy())
     yield Case(
         "one that a paused member can continue",

@@ -3,7 +3,7 @@
 from contextlib import suppress
 from dataclasses import replace
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from planner import plan_group
@@ -205,8 +205,12 @@ def test_steps_that_finished_count_before_the_next_report(
     assert plan.steps == ()
 
 
+NEITHER_END = [("snapshot", "A", "data", 0), ("prune", "A", "data", 0)]  # of a stream that was to bring the first
+
+
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(deeds, max_size=30), st.lists(deeds, max_size=5), st.integers(0, 3), st.integers(0, 5))
+@example([], [("grow", "B", "data/kid", 0), *NEITHER_END], 0, 0)
 def test_a_transfer_that_breaks_off_is_continued_or_dropped(
     before: list[tuple[str, str, str, int]], after: list[tuple[str, str, str, int]], cut: int, which: int
 ) -> None:

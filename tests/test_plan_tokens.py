@@ -118,6 +118,21 @@ def test_a_token_that_can_not_be_read_is_named() -> None:
     assert "that can't be read: zfs receive -A tank/data drops it" in reasons(made, "B")
 
 
+def test_the_beginning_of_a_full_stream_is_not_dropped_under_its_children() -> None:
+    """`zfs receive -A` destroys the dataset then, which ZFS refuses."""
+    hub = members_of("A: 2 3")[0]
+    begun = broken("", FULL_TOKEN)
+    kids = {**begun.replicas, "tank/data/kid": Replica("tank/data/kid"), "tank/data/%recv": Replica("tank/data/%recv")}
+    made = plan_group(hub_policy(), [hub, replace(begun, replicas=kids)], NO_WORK, NOW)
+    assert made.steps == ()
+    assert "can't be dropped while tank/data/kid lies below it" in reasons(made, "B")
+    assert draw(plan_group(hub_policy(), [hub, begun], NO_WORK, NOW)) == "B abort_receive"
+    partly = broken("1", TOKEN)  # of an increment only that goes
+    kids = {**partly.replicas, "tank/data/kid": Replica("tank/data/kid")}
+    made = plan_group(hub_policy(), [members_of("A: 1 3")[0], replace(partly, replicas=kids)], NO_WORK, NOW)
+    assert draw(made) == "B abort_receive"
+
+
 def test_an_abort_runs_where_the_token_is() -> None:
     (step,) = with_token("1 3", "1", TOKEN).steps
     assert (step.executor, step.target, step.source, step.resume_token) == ("B", "B", None, TOKEN)

@@ -13,6 +13,7 @@ from planner.model import (
     Decision,
     Member,
     Policy,
+    Replica,
     Side,
     Snapshot,
     Work,
@@ -365,6 +366,10 @@ def test_an_unreadable_token_is_dropped() -> None:
     found = replace(other, replicas={**other.replicas, "pool/root/data": junk})
     [abort], _ = resolution_steps(decision, POLICY, [one, found], NO_WORK, NOW)
     assert (abort.type, abort.resume_token) == ("abort_receive", "1-junk")
+    kid = Replica("pool/root/data/kid")  # below what `zfs receive -A` would destroy
+    with_kid = replace(found, replicas={**found.replicas, kid.dataset: kid})
+    steps, [skip] = resolution_steps(decision, POLICY, [one, with_kid], NO_WORK, NOW)
+    assert (steps, "lies below it" in skip.reason) == ((), True)
 
 
 def test_something_else_in_its_place_is_left_alone() -> None:
