@@ -18,7 +18,7 @@ APART = "not body_shorter_than_it_says"  # a gateway passes on no body that is c
 
 @pytest.mark.parametrize("kind", EVENTS)
 def test_what_holds_for_the_server_holds_for_the_function(kind: str) -> None:
-    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "--through", kind, "-k", APART]
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "--through", kind, "--engine", "files", "-k", APART]
     files = [str(ROOT / "tests" / name) for name in FUNCTIONAL]
     done = subprocess.run([*argv, *files], cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout[-4000:]
