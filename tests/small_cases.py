@@ -159,6 +159,17 @@ def check(picture: str, policy: Policy, work: Work = NO_WORK) -> None:
         _check_leaderless(hosts, policy, after)
 
 
+def check_at_rest(picture: str, policy: Policy) -> None:
+    """Where somebody wants no step, there is none, and all that does not come is explained."""
+    hosts = hosts_of(picture)
+    plan = plan_group(policy, report(hosts), NO_WORK, NOW)
+    assert plan.steps == (), "nothing may begin"
+    leader = leader_of(plan)
+    for name in hosts:
+        if leader not in (None, name):
+            _check_told(hosts, name, leader or "", policy, plan)
+
+
 def check_unknown(picture: str, policy: Policy) -> None:
     """Where no listing says what was written, nothing comes that a pool refuses, and all that does not is explained."""
     hosts = hosts_of(picture)

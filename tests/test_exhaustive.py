@@ -13,7 +13,20 @@ from itertools import product
 import pytest
 
 from planner.model import Lease, Policy, Work
-from tests.small_cases import DAY, HUB, NOW, PEERS, check, check_resolution, check_unknown, drawn, kept_of, with_tail
+from tests.small_cases import (
+    DATASET,
+    DAY,
+    HUB,
+    NOW,
+    PEERS,
+    check,
+    check_at_rest,
+    check_resolution,
+    check_unknown,
+    drawn,
+    kept_of,
+    with_tail,
+)
 
 LONGEST = int(os.environ.get("EXHAUSTIVE", "3"))
 TAILS = ("", "x", "X", "*", "x *", "x@3", "X@3")
@@ -61,6 +74,27 @@ def test_every_replica_of_a_hub() -> None:
 def test_every_replica_of_a_hub_that_sends_some_only(fields: dict[str, object]) -> None:
     hub, replica = lines_of(LONGEST, [""], marks=True), lines_of(LONGEST, ["", "x@3"])
     assess(pictures([*hub], [*replica]), replace(HUB, **fields))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"enabled": False},
+        {"window_open": False},
+        {"paused_systems": frozenset("A")},
+        {"paused_systems": frozenset("B")},
+        {"paused_datasets": ("da*",)},
+    ],
+)
+def test_every_replica_of_a_hub_in_a_group_at_rest(fields: dict[str, object]) -> None:
+    hub, replica = lines_of(LONGEST, [""], marks=True), lines_of(LONGEST, ["", "x", "X"])
+    assess(pictures([*hub], [*replica]), replace(HUB, **fields), check_at_rest)
+
+
+def test_every_replica_of_a_hub_beside_a_lease_that_ended() -> None:
+    hub, replica = lines_of(LONGEST, [""], marks=True), lines_of(LONGEST, [""])
+    ended = Lease("other", "g", "A", "A", "B", DATASET, DATASET, None, "9", NOW)
+    assess(pictures([*hub], [*replica]), HUB, partial(check, work=Work(leases=(ended,))))
 
 
 def test_every_replica_of_a_hub_whose_writes_are_not_known() -> None:
