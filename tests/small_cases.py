@@ -159,10 +159,10 @@ def check(picture: str, policy: Policy, work: Work = NO_WORK) -> None:
         _check_leaderless(hosts, policy, after)
 
 
-def check_at_rest(picture: str, policy: Policy) -> None:
-    """Where somebody wants no step, there is none, and all that does not come is explained."""
+def check_at_rest(picture: str, policy: Policy, work: Work = NO_WORK) -> None:
+    """Where nothing may begin, there is no step, and all that does not come is explained."""
     hosts = hosts_of(picture)
-    plan = plan_group(policy, report(hosts), NO_WORK, NOW)
+    plan = plan_group(policy, report(hosts), work, NOW)
     assert plan.steps == (), "nothing may begin"
     leader = leader_of(plan)
     for name in hosts:

@@ -91,6 +91,12 @@ def test_every_replica_of_a_hub_in_a_group_at_rest(fields: dict[str, object]) ->
     assess(pictures([*hub], [*replica]), replace(HUB, **fields), check_at_rest)
 
 
+def test_every_replica_of_a_hub_that_lies_below_a_rename_under_way() -> None:
+    hub, replica = lines_of(LONGEST, [""], marks=True), lines_of(LONGEST, [""])
+    moves = Lease("other", "h", "B", None, "B", "pool/root", None, None, None, NOW + 600, "rename", "pool/old")
+    assess(pictures([*hub], [*replica]), HUB, partial(check_at_rest, work=Work(leases=(moves,))))
+
+
 def test_every_replica_of_a_hub_beside_a_lease_that_ended() -> None:
     hub, replica = lines_of(LONGEST, [""], marks=True), lines_of(LONGEST, [""])
     ended = Lease("other", "g", "A", "A", "B", DATASET, DATASET, None, "9", NOW)
