@@ -289,6 +289,19 @@ def test_a_transfer_whose_lease_is_lost_stops(world: World, status: int) -> None
     assert len(world.backup.guids(COPY)) == 2
 
 
+def test_a_lease_that_is_lost_is_no_matter_of_what_comes_after(world: World) -> None:
+    world.nas.configure(parallel=1)
+    world.witness.lease_s = 3
+    world.witness.refusals["d1/progress"] = 410
+    world.witness.plan = several(world, 3)
+    world.witness.plan[2]["target_dataset"] = "vault/nowhere/d3"
+    world.nas.fault('{"send": {"hang": 3}}')
+    assert world.nas.agent("run").returncode == 1
+    ends = world.witness.finished
+    assert ["took the lease back" in ends[name][2] for name in ("d1", "d2", "d3")] == [True, False, False]
+    assert [ends[name][0] == 0 for name in ("d1", "d2", "d3")] == [False, True, False]
+
+
 @pytest.mark.parametrize("status", [403, 409, 410])
 def test_what_may_not_be_started_now_is_no_failure(world: World, status: int) -> None:
     """403: the plan has changed since it was fetched, and another system is to do it."""

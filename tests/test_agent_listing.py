@@ -120,6 +120,26 @@ def test_a_peer_is_asked_by_name_and_of_all_where_a_guid_is_elsewhere(world: Wor
     assert world.backup.guids(COPY)[-1] == world.nas.guids(VIDEOS)[-1]
 
 
+@pytest.mark.parametrize(("step_s", "listed"), [(0, (1, 1)), (290, (2, 1)), (310, (3, 2))])
+def test_what_was_listed_minutes_ago_is_listed_anew(
+    world: World, tmp_path: Path, step_s: int, listed: tuple[int, int]
+) -> None:
+    """Where so many seconds go by from one look at the clock to the next."""
+    clock = tmp_path / "bin" / "date"
+    clock.parent.mkdir()
+    clock.write_text(
+        f'#!/bin/sh\necho >>$0.looks\nexec /bin/date -d @$((1795392522 + {step_s} * $(wc -l <$0.looks))) "$@"\n'
+    )
+    clock.chmod(0o755)
+    world.nas.environment["PATH"] = f"{clock.parent}:{world.nas.environment['PATH']}"
+    world.witness.expires = 1795392522 + 10**6
+    world.copied().witness.plan = [world.transfer(3, base=2)]
+    run = world.nas.agent("run")
+    assert run.returncode == 0, run.stderr
+    looked = [call for call in lists(world.backup) if "name,guid,type,receive_resume_token,compression" in call]
+    assert (len(lists(world.nas)), len(looked)) == listed
+
+
 @pytest.mark.parametrize("command", ["report", "run"])
 def test_roots_limit_what_is_reported(world: World, command: str) -> None:
     """Of the datasets above a root, only that they exist, and how much room they have; a root may not exist yet."""
