@@ -76,6 +76,11 @@ def test_every_replica_of_a_hub_that_sends_some_only(fields: dict[str, object]) 
     assess(pictures([*hub], [*replica]), replace(HUB, **fields))
 
 
+def test_every_replica_of_a_hub_that_steps_over_one_before_several() -> None:
+    lines = [*lines_of(LONGEST + 1, [""])]
+    assess(pictures(lines, lines), replace(HUB, snapshot_exclude=("2",)))
+
+
 @pytest.mark.parametrize(
     "fields",
     [
