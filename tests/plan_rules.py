@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 from itertools import pairwise
 
 from planner.model import Member, Plan, Policy, Replica, Snapshot, Step, Work
+from planner.resume import decode_resume_token
 from tests.zfs_values import Snapshot as Kept
 
 TRANSFERS = ("create", "sync")
@@ -40,10 +41,15 @@ def check_rules(policy: Policy, members: Sequence[Member], work: Work, now: floa
     for step in plan.steps:
         if step.lease is None:
             _check_allowed(policy, by_id, work, now, step)
+    for cell in plan.cells:
+        assert ".aside-" not in cell.path, f"it was set aside: {cell}"
+        assert "%" not in cell.path, f"zfs's own: {cell}"
     for step in ordinary:
         if step.type in TRANSFERS:
             _check_sent(policy, now, step)
             _check_source(policy, members, work, now, plan, step)
+        elif step.type == "abort_receive":
+            _check_dropped(members, step)
     _check_order(plan, ordinary)
     _check_decided(policy, by_id, work, plan)
 
@@ -79,6 +85,20 @@ def _check_sent(policy: Policy, now: float, step: Step) -> None:
     for snapshot in step.delivers:
         assert chosen_name(policy, snapshot.name), f"{snapshot.name} is not chosen: {step}"
         assert is_due(policy, snapshot, now), f"{snapshot.name} is too young: {step}"
+
+
+def _check_dropped(members: Sequence[Member], step: Step) -> None:
+    """Nobody could go on with what is dropped, be it that its pool or its agent is away."""
+    token = decode_resume_token(step.resume_token or "")
+    assert token is not None, f"what nobody can read is for a person: {step}"
+    for member in members:
+        name = f"{member.root}/{step.path}".rstrip("/")
+        there = member.replicas.get(name) or member.absent.get(name)
+        if there is None or member.system_id == step.target:
+            continue
+        names = {snap.guid: f"{name}@{snap.name}" for snap in there.snapshots}
+        has_base = token.from_guid in {None, *names, *(mark.guid for mark in there.bookmarks)}
+        assert not has_base or names.get(token.to_guid) != token.to_name, f"{member.hostname} can go on: {step}"
 
 
 # --- the source ----------------------------------------------------------------------------------
