@@ -49,6 +49,7 @@ FULL_TOKEN = encode_resume_token("tank/data@1", "1", None, 300)
         ("1 3", "1", TOKEN, "B abort_receive"),  # 2 is gone
         ("2 3", "1", TOKEN, "B abort_receive, B orphaned"),  # the base is gone
         ("1 2@other 3", "1", TOKEN, "B abort_receive"),  # zfs send -t looks under the name in the token
+        ("1 4@2 3", "1", TOKEN, "B abort_receive"),  # that name is another's now
         ("1 2", "1 *", TOKEN, "B diverged"),
         ("1 3", "1 *", TOKEN, "B abort_receive, B diverged"),
         ("1 2", "1 ?", TOKEN, "nothing"),
