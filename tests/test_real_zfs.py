@@ -285,13 +285,13 @@ def test_a_pair_in_both_directions(site: RealSite) -> None:
 @pytest.mark.slow
 def test_200_datasets(site: RealSite) -> None:
     with site.place("nas", "backup", hub="nas") as here:
-        paths = [f"d{number:03}" for number in range(200)]
+        paths = ["all", *(f"all/d{number:03}" for number in range(199))]
         for path in paths:
             site.pools.create(here.on("nas", path))
-        site.pools.snapshot(here.roots["nas"], "one", recursive=True)
+        site.pools.snapshot(here.on("nas", "all"), "one", recursive=True)
         here.report()
         here.run("nas")
-        site.pools.snapshot(here.roots["nas"], "two", recursive=True)
+        site.pools.snapshot(here.on("nas", "all"), "two", recursive=True)
         here.run("nas")
         here.settled()
         for path in paths:
