@@ -200,6 +200,22 @@ def test_roots_are_not_renamed_away(world: World) -> None:
     assert not any(call[0] == "rename" for call in calls_of(world.backup))
 
 
+@pytest.mark.parametrize("step", ["clone", "promote"])
+def test_what_lies_outside_the_roots_is_no_origin(world: World, step: str) -> None:
+    inside = "vault/nas/in"
+    with world.copied().nas.pools() as nas, world.backup.pools() as backup:
+        if step == "promote":
+            backup.receive(inside, nas.send(VIDEOS, "day 3", "day 2"), origin=f"{COPY}@day 2")
+    world.backup.configure(roots=inside)
+    clone = world.transfer(3, base=2, origin=f"{COPY}@day 2", intermediates="false", target_dataset=inside)
+    rows = {"clone": clone | {"executor_system_id": "backup"}, "promote": world.change("promote", target_dataset=inside)}
+    world.witness.plan = [rows[step]]
+    run = world.backup.agent("run")
+    assert run.returncode == 1
+    assert f"{COPY}@day 2 is outside the configured roots" in run.stderr
+    assert not any(call[0] in ("receive", "promote") for call in calls_of(world.backup))
+
+
 def test_a_pool_is_not_renamed(world: World) -> None:
     with world.backup.pools() as backup:
         guid = backup.snapshot("vault", "x").guid
