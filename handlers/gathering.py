@@ -165,9 +165,10 @@ def work_of(request: Request, group: SyncGroup, whole: bool = False) -> Work:
 
 
 def _neighbours(request: Request, group: SyncGroup, whole: bool) -> Iterator[Neighbour]:
-    """The other groups with some of the same systems; unless `whole`, those alone that carry out a decision, or that
-    may bring a member what this group would make as an empty parent."""
+    """The other groups with some of the same systems; unless `whole`, those alone that carry out a decision, that may
+    bring a member what this group would make as an empty parent, or may go on with a transfer that broke off."""
     ids = {member.system_id for member in group.members}
+    waiting = {each for each in ids if _holds_a_part(request.store, each)}
     for other in all_groups(request):
         shared = ids.intersection(member.system_id for member in other.members)
         if other.id == group.id or not shared:
@@ -175,9 +176,15 @@ def _neighbours(request: Request, group: SyncGroup, whole: bool) -> Iterator[Nei
         decisions: list[Decision] = []
         with suppress(StoreError):  # a group whose decisions can't be read carries out none
             decisions = [each for each in decisions_of(request.store, other.id) if each.strategy != "ignore"]
-        if decisions or whole or len(shared) > 1:
+        if decisions or whole or len(shared) > 1 or shared & waiting:
             members = members_of(request.store, other)
             yield Neighbour(policy_of(request, other), tuple(members), tuple(decisions))
+
+
+def _holds_a_part(store: Store, system_id: str) -> bool:
+    """Whether a transfer to a system broke off."""
+    replicas = replicas_of(store, system_id, store.read(inventory_of(system_id)))
+    return any(replica.resume_token for replica in replicas.present.values())
 
 
 def _by_time(credits: Iterable[kept.Credit]) -> list[kept.Credit]:

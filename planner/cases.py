@@ -1,6 +1,6 @@
 """One losing dataset of a decided conflict, and the steps that put it right, as they are collected."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +8,7 @@ from planner.encryption import Form, form_for_replica
 from planner.globs import selects
 from planner.histories import History, Relation, history, is_certain, relate
 from planner.model import Loser, Member, Policy, Replica, Snapshot, Step, StepType
+from planner.names import name_problem
 from planner.steps import action_id
 from planner.streams import Stream
 
@@ -43,6 +44,11 @@ class Case:
         """Those of the winner's snapshots that the group chooses, and that are old enough unless the loser leads."""
         include, exclude = self.policy.snapshot_include, self.policy.snapshot_exclude
         return [s for s in snapshots if is_certain(s) and selects(include, exclude, s.name) and self._is_due(s)]
+
+    def receivable(self, snapshots: Sequence[Snapshot], taken: Collection[str]) -> list[Snapshot]:
+        """Those of the wanted whose names the loser can take."""
+        free = [s for s in self.wanted(snapshots) if s.name not in taken and s.name != "-"]
+        return [s for s in free if not name_problem(f"{self.loser.dataset}@{s.name}")]
 
     def _is_due(self, snapshot: Snapshot) -> bool:
         latest = self.now - self.policy.min_age_s
@@ -103,7 +109,7 @@ class Remedy:
             embedded=form.embedded and not form.raw,
             origin=origin,
             expected_guids=(base.guid,) if base else (),
-            properties=_properties(case) if new else (),
+            properties=properties_of(case) if new else (),
             estimated_size_bytes=stream.size_bytes,
         )
 
@@ -115,7 +121,7 @@ def relation(case: Case, replica: Replica) -> Relation:
     return relate(case.source, held, isinstance(form, Form) and form.strict)
 
 
-def _properties(case: Case) -> tuple[tuple[str, str], ...]:
+def properties_of(case: Case) -> tuple[tuple[str, str], ...]:
     """Those of a dataset that takes another's place: where people wrote to the old one, they will to the new one."""
     old = case.aside or case.here
     in_use = (("readonly", "off"),) if old is not None and old.readonly is False else ()

@@ -77,7 +77,9 @@ def _hindrance(steps: Sequence[Step], scene: Scene, step: Step) -> str | None:
         return f"the group {scene.policy.name} is disabled"
     if scene.is_held_up(step):
         return f"another step is changing {step.target_dataset} now"
-    if scene.is_paused(step.path):
+    if scene.is_paused(step.path) or (
+        is_set_aside(step.new_name or "") and any(scene.is_paused(one.path) for one in steps)
+    ):
         return f"{step.target_dataset} is paused in this group"
     if step.source is not None and not scene.policy.window_open:
         return f"the transfer window of the group {scene.policy.name} is closed"

@@ -70,6 +70,8 @@ def _bookmark(scene: Scene, course: Course, base: Snapshot) -> Step:
 
 def _unmarkable(scene: Scene, step: Step) -> str | None:
     """Why a bookmark can't be made now."""
+    if scene.is_held_up(step):
+        return f"another step is changing {step.target_dataset} now"
     problem = name_problem(step.new_name or "")
     return f"no bookmark can keep what {step.target_dataset} shares: {problem}" if problem else failure_of(scene, step)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from planner.encryption import Form, form_for_replica
 from planner.histories import FastForward, newest_common, relate
 from planner.leaders import Course
-from planner.paths import is_below
+from planner.paths import is_below, pool_of
 from planner.sites import Scene, Site
 
 
@@ -31,8 +31,8 @@ def other_name(scene: Scene, course: Course, target: Site) -> OtherName | None:
     for snapshot in reversed(lead.snapshots):
         for old in scene.paths_of(target, snapshot.guid):
             held = target.histories[old]
-            if is_below(path, old):
-                continue  # nothing can be moved below itself
+            if is_below(path, old) or pool_of(target.dataset(old)) != pool_of(target.dataset(path)):
+                continue  # nothing can be moved below itself, nor to another pool
             if scene.paths_of(leader, snapshot.guid) != (path,) or _goes_on(leader, old, target):
                 continue
             form = form_for_replica(scene.policy, lead, held)

@@ -6,16 +6,17 @@ destroyed, and what was set aside costs only what was its own (tried on OpenZFS 
 dataset is rolled back to the common snapshot, and goes on from there like any other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from planner.cases import Case, Remedy, relation
+from planner.cases import Case, Remedy, properties_of, relation
 from planner.credits import apply_credits
 from planner.encryption import Form, Unfit, form_for_new, form_for_replica, is_cipher
 from planner.histories import (
     Common,
     Empty,
     FastForward,
+    Mark,
     Unclear,
     Unrelated,
     history,
@@ -27,7 +28,7 @@ from planner.names import LONGEST_NAME
 from planner.paths import dataset_of, is_below, is_internal, pool_imported
 from planner.resume import decode_resume_token
 from planner.streams import full, increments
-from planner.transfers import undroppable
+from planner.transfers import can_continue, undroppable
 
 
 def resolution_steps(
@@ -134,6 +135,9 @@ def keep(case: Case) -> Remedy:
     """The steps that set a loser aside and put the winner's history in its place."""
     remedy = Remedy(case)
     here, old = case.here, case.aside
+    if old is None and here is not None and here.resume_token and not here.snapshots:
+        _resume(remedy, here)  # the hub lacked it, and what it gets broke off
+        return remedy if remedy.reason is not None else _go_on(remedy, remedy.steps[-1])
     if old is None:
         if here is None or isinstance(relation(case, here), FastForward):
             return _catch_up(remedy, here)
@@ -153,13 +157,31 @@ def keep(case: Case) -> Remedy:
     if remedy.reason is not None:
         return remedy
     _name_children_back(remedy, old)
-    return _catch_up(remedy, here) if arrival is None else _go_on(remedy, arrival)
+    return _catch_up(remedy, here) if arrival is None else _go_on(remedy, arrival, _names_up_to(old, arrival.base))
+
+
+def _names_up_to(old: Replica, base: Mark | None) -> frozenset[str]:
+    """The names that a promote brings along: those of the common past."""
+    guids = [snapshot.guid for snapshot in old.snapshots]
+    at = guids.index(base.guid) + 1 if base is not None and base.guid in guids else 0
+    return frozenset(snapshot.name for snapshot in old.snapshots[:at])
+
+
+def _names_before(old: Replica, origin: str | None) -> frozenset[str]:
+    """The names that a promote of a clone of this origin brings along."""
+    return _names_up_to(old, next((each for each in old.snapshots if f"{old.dataset}@{each.name}" == origin), None))
 
 
 def _rename_problem(case: Case, here: Replica) -> str | None:
     longest = _longest_name(case.target, here.dataset) + len(case.loser.aside) - len(here.dataset)
     if isinstance(relation(case, here), Unclear):
         return f"whether anything was written to {here.dataset} is not known: report the column written"
+    below = [each for name, each in case.target.replicas.items() if name.startswith(f"{here.dataset}/")]
+    if below and case.source.replica.kind == "volume":
+        return f"{case.source.replica.dataset} is a volume, below which {below[0].dataset} can't be: rename that first"
+    if any(is_cipher(each.encryption) for each in below) and isinstance(relation(case, here), Unrelated):
+        way_out = "rename what lies below it first"  # into the new one, ZFS moves only what has a key of its own
+        return f"{here.dataset} holds encrypted datasets that can't be moved into what is received anew: {way_out}"
     if "/" not in here.dataset:
         return f"{here.dataset} is a pool, and a pool can't be renamed: give the group a root inside it"
     if longest > LONGEST_NAME:
@@ -204,8 +226,7 @@ def _receive(remedy: Remedy, old: Replica, here: Replica | None) -> None:
         _receive_all(remedy)
         return
     # a promote brings the loser's names along, so one of them can't be used again
-    taken = {snapshot.name for snapshot in old.snapshots}
-    wanted = [snapshot for snapshot in case.wanted(common.ahead) if snapshot.name not in taken]
+    wanted = case.receivable(common.ahead, _names_up_to(old, common.at_target))
     if isinstance(form, Unfit):
         remedy.refuse(form.reason)
     elif form.raw and case.source.replica.encryption != "off" and not is_cipher(old.encryption):
@@ -228,7 +249,8 @@ def _receive_all(remedy: Remedy) -> None:
     wanted = case.wanted(case.source.snapshots)
     if not any(name == above or name.startswith(f"{above}/") for name in case.target.replicas):
         remedy.refuse(
-            f"{case.target.hostname} has no {above} yet, below which it belongs: resolve the conflict of that first"
+            f"{case.target.hostname} has no {above} yet, below which it belongs: "
+            "resolve the conflict of that first, or create it"
         )
     elif not wanted:
         why = f": {_YOUNG}" if case.is_early else ""
@@ -250,8 +272,8 @@ def _resume(remedy: Remedy, here: Replica) -> None:
         remedy.refuse(
             f"{here.dataset} was made anew and holds no snapshot: rename or destroy it, so that it can be received"
         )
-    elif token is None or end is None or (token.from_guid and case.source.find(token.from_guid) is None):
-        problem = undroppable(case.target, here.dataset)
+    elif token is None or end is None or not can_continue(case.source, token):
+        problem = None if here.snapshots else undroppable(case.target, here.dataset)
         if problem is None:
             remedy.add(
                 "abort_receive",
@@ -275,6 +297,7 @@ def _resume(remedy: Remedy, here: Replica) -> None:
             raw=token.raw,
             embedded=token.embedded,
             resume_token=here.resume_token,
+            properties=() if token.from_guid else properties_of(case),
         )
 
 
@@ -290,7 +313,11 @@ def _promote(remedy: Remedy, old: Replica, here: Replica | None, arrival: Step |
         assert here is not None, "what has arrived is here"
         is_clone, first = (here.origin or "").startswith(f"{case.loser.aside}@"), here.snapshots[0]
     clash = {mark.name for mark in old.bookmarks} & {mark.name for mark in here.bookmarks} if here is not None else ()
-    if is_clone and clash:
+    again = _names_before(old, here.origin) & {snapshot.name for snapshot in here.snapshots} if here is not None else ()
+    if is_clone and again:
+        both = f"{old.dataset} and {case.loser.dataset} on {case.target.hostname} both have a snapshot"
+        remedy.refuse(f"{both} named {min(again)}: rename the newer one")
+    elif is_clone and clash:
         both = f"{old.dataset} and {case.loser.dataset} on {case.target.hostname} both have a bookmark"
         remedy.refuse(f"{both} named {min(clash)}: destroy one of them first")
     elif is_clone:
@@ -335,9 +362,10 @@ def _catch_up(remedy: Remedy, here: Replica | None) -> Remedy:
         return remedy if remedy.reason is not None else _go_on(remedy, remedy.steps[-1])
     form = form_for_replica(case.policy, case.source, history(here))
     common = newest_common(case.source, history(here), isinstance(form, Form) and form.raw)
-    wanted = {s.guid for s in case.wanted(common.ahead)} if common else set()
-    if common is None or not wanted:
-        return remedy
+    there = {snapshot.name for snapshot in here.snapshots}
+    wanted = {s.guid for s in case.receivable(common.ahead, there)} if common else set()
+    if common is None or not wanted or not isinstance(relation(case, here), FastForward):
+        return remedy  # written to meanwhile: a conflict of its own
     if isinstance(form, Unfit):
         return remedy.refuse(form.reason)
     if here.resume_token:
@@ -348,11 +376,11 @@ def _catch_up(remedy: Remedy, here: Replica | None) -> Remedy:
     return remedy
 
 
-def _go_on(remedy: Remedy, arrival: Step) -> Remedy:
+def _go_on(remedy: Remedy, arrival: Step, taken: Collection[str] = ()) -> Remedy:
     """What follows the stream that a step brings, if the loser must lead."""
     case = remedy.case
     ahead = case.source.after(arrival.end) if case.must_lead and arrival.end is not None else None
-    wanted = {snapshot.guid for snapshot in case.wanted(ahead or ())}
+    wanted = {snapshot.guid for snapshot in case.receivable(ahead or (), taken)}
     if arrival.end is not None:
         for stream in increments(case.source, arrival.end, wanted):
             remedy.transfer(Form(arrival.raw, arrival.embedded), stream)
@@ -366,9 +394,12 @@ def discard(case: Case) -> Remedy:
     """The rollback that takes a loser back to the common snapshot, if nothing but what was decided on would go."""
     remedy = Remedy(case)
     here = case.here
-    if here is None:
+    stands = relation(case, here) if here is not None else None
+    if case.must_lead and (here is None or (isinstance(stands, Empty) and not here.resume_token)):
+        nothing = f"{case.target.hostname} has nothing of {case.loser.dataset} to discard"
+        return remedy.refuse(f"{nothing}: decide without that")
+    if here is None or stands is None:
         return remedy
-    stands = relation(case, here)
     if isinstance(stands, FastForward | Empty):
         return _catch_up(remedy, here)
     if isinstance(stands, Unrelated):

@@ -29,7 +29,19 @@ from planner.resume import decode_resume_token
 from planner.sites import Scene, Site
 from planner.sources import Route, Wish, ranked, route
 from planner.streams import full, increments
-from planner.transfers import Chain, abort, above_of, chain, parents, resumption, room_for, undroppable
+from planner.transfers import (
+    Chain,
+    abort,
+    above_of,
+    can_continue,
+    chain,
+    continued_elsewhere,
+    no_room_for_rest,
+    parents,
+    resumption,
+    room_for,
+    undroppable,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,12 +249,12 @@ def _continued(scene: Scene, course: Course, outcome: Outcome, text: str) -> Out
     if token is None:
         reason = f"holds the beginning of a transfer that can't be read: zfs receive -A {target.dataset(path)} drops it"
         return replace(outcome, reasons=(f"{target.dataset(path)} on {target.host} {reason}",))
-    holders = [site for site in scene.sites if site is not target and _can_continue(site.histories.get(path), token)]
+    holders = [site for site in scene.sites if site is not target and can_continue(site.histories.get(path), token)]
     able = [site for site, _ in ranked(scene, path, target, course.leader) if site in holders]
     if not able and holders:
         return replace(outcome, reasons=(f"{holders[0].barred(path)}, and it alone can continue a transfer",))
     if not able:
-        problem = undroppable(target.member, target.dataset(path)) if outcome.is_partial else None
+        problem = _undroppable(scene, outcome, token)
         if problem is not None:
             return replace(outcome, reasons=(problem,))
         return _with_one(scene, outcome, abort(scene, path, target, token))
@@ -251,7 +263,7 @@ def _continued(scene: Scene, course: Course, outcome: Outcome, text: str) -> Out
     if problem is not None:
         return replace(outcome, reasons=(problem,))
     step = resumption(scene, path, target, source, token)
-    problem = _no_room_for(step, outcome.site, token)
+    problem = no_room_for_rest(step, target, token)
     if problem is not None:
         return replace(outcome, reasons=(problem,))
     rest = _with_one(scene, outcome, step)
@@ -261,9 +273,20 @@ def _continued(scene: Scene, course: Course, outcome: Outcome, text: str) -> Out
     return replace(rest, reasons=(blocked,)) if blocked else _followed(scene, course, rest, source, token)
 
 
+def _undroppable(scene: Scene, outcome: Outcome, token: ResumeToken) -> str | None:
+    """Why what nobody in this group can continue stays all the same."""
+    dataset = outcome.site.dataset(outcome.path)
+    group = continued_elsewhere(scene, outcome.path, outcome.site, token)
+    if group is not None:
+        return f"{dataset} waits for a transfer of the group {group}"
+    return undroppable(outcome.site.member, dataset) if outcome.is_partial else None
+
+
 def _unfit_to_continue(outcome: Outcome, sent: History, token: ResumeToken) -> str | None:
     """Why the rest of a stream would be refused, although its source still has it."""
-    held = outcome.held
+    held, end = outcome.held, sent.get(token.to_guid)
+    for reason in obstacles(outcome, (end,) if end is not None else ()).values():
+        return f"{reason}, so the transfer that broke off can't end: rename it"
     if token.from_guid is None or held is None:
         return None
     relation = relate(sent, held, token.raw)
@@ -276,27 +299,10 @@ def _unfit_to_continue(outcome: Outcome, sent: History, token: ResumeToken) -> s
     return f"{dataset} on {outcome.site.host} {reason}"
 
 
-def _no_room_for(rest: Step, target: Site, token: ResumeToken) -> str | None:
-    """Why the rest of a broken stream would not fit: what came of it may have filled the pool itself."""
-    room = room_for(target, rest.target_dataset)
-    if room is None or (rest.estimated_size_bytes or 0) <= room:
-        return None
-    way_out = f"free some space there, or drop what came of it with zfs receive -A {rest.target_dataset}"
-    return f"{target.host} has too little room for the rest of {token.to_name}: {way_out}"
-
-
 def _with_one(scene: Scene, outcome: Outcome, step: Step) -> Outcome:
     """The outcome with one step, unless that failed and may not be tried again yet."""
     failure = failure_of(scene, step)
     return replace(outcome, reasons=(failure,), failed=True) if failure else replace(outcome, steps=(step,))
-
-
-def _can_continue(held: History | None, token: ResumeToken) -> bool:
-    """Whether a member has what the token names, by name and guid: `zfs send -t` looks for it under that name."""
-    end = held.get(token.to_guid) if held else None
-    if held is None or end is None or token.to_name != f"{held.replica.dataset}@{end.name}":
-        return False
-    return token.from_guid is None or held.find(token.from_guid) is not None
 
 
 def _followed(scene: Scene, course: Course, outcome: Outcome, source: Site, token: ResumeToken) -> Outcome:
@@ -311,6 +317,8 @@ def _followed(scene: Scene, course: Course, outcome: Outcome, source: Site, toke
         encryption=cipher if token.raw and not held.snapshots else held.replica.encryption,
     )
     newer = outcome.lack.newer
+    if not held.snapshots and end.guid in course.lead.places:  # with `initial: newest`, more is wanted now than before
+        newer = tuple(snapshot for snapshot in course.lead.after(end) or () if scene.wants(snapshot))
     places = [place for place, snapshot in enumerate(newer) if snapshot.guid == end.guid]
     todo = newer[places[0] + 1 :] if places else newer
     todo = tuple(snapshot for snapshot in todo if snapshot.guid not in obstacles(outcome, todo))
@@ -343,7 +351,7 @@ def _above(scene: Scene, outcome: Outcome, done: Done) -> _Above:
     target = outcome.site
     missing: list[tuple[str, str]] = []
     after: str | None = None
-    for name in ancestors(target.dataset(outcome.path)):
+    for name in ancestors(target.dataset(outcome.path)) if outcome.held is None else ():
         path = path_of(target.member, name)
         above = done.get((path, target.id)) if path is not None else None
         known = target.member.replicas.get(name)
@@ -353,9 +361,11 @@ def _above(scene: Scene, outcome: Outcome, done: Done) -> _Above:
         if name in target.existing and not (above and above.is_partial):
             continue
         make = next((step for step in above.steps if step.type in ("create", "resume")), None) if above else None
+        if make is not None and make.kind == "volume":
+            return _Above(waits=f"{name} comes as a volume, below which nothing can lie")
         if make is not None:
             after, missing = make.action_id, []
-        elif above is not None and above.lack.later:
+        elif above is not None and (above.lack.later or name in target.existing):
             return _Above(waits=f"{target.dataset(outcome.path)} waits for {name}, which can't be received yet")
         elif (group := _brought_by(scene, target, name)) is not None:
             return _Above(waits=f"{target.dataset(outcome.path)} waits for {name}, which the group {group} brings")

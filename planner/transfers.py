@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planner.admission import failure_of
-from planner.histories import History
+from planner.histories import History, history
 from planner.model import Member, Replica, ResumeToken, Snapshot, Step, StepType
-from planner.paths import is_internal
+from planner.paths import dataset_of, is_internal, path_of
 from planner.sites import Scene, Site
 from planner.sources import Leg, Route, Wish
 from planner.steps import action_id
@@ -137,6 +137,15 @@ def resumption(scene: Scene, path: str, target: Site, source: Site, token: Resum
     )
 
 
+def no_room_for_rest(rest: Step, target: Site, token: ResumeToken) -> str | None:
+    """Why the rest of a broken stream would not fit: what came of it may have filled the pool itself."""
+    room = room_for(target, rest.target_dataset)
+    if room is None or (rest.estimated_size_bytes or 0) <= room:
+        return None
+    way_out = f"free some space there, or drop what came of it with zfs receive -A {rest.target_dataset}"
+    return f"{target.host} has too little room for the rest of {token.to_name}: {way_out}"
+
+
 def abort(scene: Scene, path: str, target: Site, token: ResumeToken) -> Step:
     """Dropping the partial state of a stream that nobody can continue."""
     held = target.histories[path]
@@ -151,6 +160,27 @@ def abort(scene: Scene, path: str, target: Site, token: ResumeToken) -> Step:
         resume_token=held.replica.resume_token,
         expected_guids=tuple(snapshot.guid for snapshot in held.snapshots),
     )
+
+
+def can_continue(held: History | None, token: ResumeToken) -> bool:
+    """Whether a member has what the token names, by name and guid: `zfs send -t` looks for it under that name."""
+    end = held.get(token.to_guid) if held else None
+    if held is None or end is None or token.to_name != f"{held.replica.dataset}@{end.name}":
+        return False
+    return token.from_guid is None or held.find(token.from_guid) is not None
+
+
+def continued_elsewhere(scene: Scene, path: str, target: Site, token: ResumeToken) -> str | None:
+    """The other group of which a member can continue a transfer."""
+    for each in scene.work.neighbours:
+        here = next((member for member in each.members if member.system_id == target.id), None)
+        other = path_of(here, target.dataset(path)) if here is not None and each.policy.enabled else None
+        for member in each.members if other is not None else ():
+            name = dataset_of(member, other or "")
+            held = member.replicas.get(name) or member.absent.get(name)
+            if member.system_id != target.id and held is not None and can_continue(history(held), token):
+                return each.policy.name
+    return None
 
 
 def undroppable(target: Member, dataset: str) -> str | None:

@@ -126,6 +126,8 @@ def _not_possible() -> Iterator[Case]:
     yield Case("a parent that another group brings", [a, b], hub_policy(include=("a/b",)), Work(neighbours=(above,)))
     a, b = member_with("A", "", {"a": f"1@{long}", "a/b": "1 2"}), deeper
     yield Case("a parent that can't come", [a, b], hub_policy())
+    a, c = member_with("A", "", {"a": "5"}, kind="volume"), member_with("C", "", {"a": "()", "a/b": "1 2"})
+    yield Case("a parent that comes as a volume", [a, member_with("B", "", {}), c], peers_policy())
 
 
 def _encrypted() -> Iterator[Case]:
@@ -163,6 +165,12 @@ def _under_way() -> Iterator[Case]:
     begun = changed(b, snapshots=(), resume_token=OTHER_TOKEN)
     begun = replace(begun, replicas={**begun.replicas, kid.dataset: kid})
     yield Case("the beginning of a full one, with a child", [a, begun], hub_policy())
+    other = Neighbour(replace(hub_policy(), name="other", hub="C"), (b, *members_of("C: 1 2")))
+    old = members_of("A: 1 3")[0]
+    yield Case(
+        "another group goes on with it", [old, changed(b, resume_token=TOKEN)], hub_policy(), Work(neighbours=(other,))
+    )
+    yield Case("its name is taken", [a, changed(members_of("B: 1 x@2")[0], resume_token=TOKEN)], hub_policy())
     yield Case("one that can't be read", [a, changed(b, resume_token="1-x")], hub_policy())
     yield Case(
         "one that a paused member can continue",
@@ -218,6 +226,7 @@ def _resolutions() -> Iterator[Case]:
     held = long.replicas["tank/data"].snapshots
     long = changed(long, snapshots=(*held[:-1], replace(held[-1], name="x" * 235)))
     yield Case("a name that is too long", [a, long], conflict.policy)
+    yield from _not_offered()
     yield Case("nothing chosen", [a, b], hub_policy(snapshot_include=("nothing",)))
     secret = [snapshots_changed(changed(m, encryption="aes-256-gcm"), ivsetguid="5") for m in (a, b)]
     yield Case("encrypted", secret, conflict.policy)
@@ -225,6 +234,25 @@ def _resolutions() -> Iterator[Case]:
     a, b = (replace(m, replicas={"tank": replace(m.replicas["tank/data"], dataset="tank")}) for m in (a, b))
     yield Case("the root is a pool", [a, b], hub_policy(include=("**",)))
     yield Case("one of the roots is a pool", [a, b, c], hub_policy(include=("**",)))
+
+
+def _not_offered() -> Iterator[Case]:
+    """What a pool would refuse where children, volumes or a hub that lacks the dataset are concerned."""
+    a, b = members_of("A: 1 2 B: 9")
+    kid = Replica("tank/data/kid", kind="filesystem", encryption="off")
+    secret = replace(kid, encryption=CIPHER)
+    yield Case(
+        "a volume wins",
+        [changed(a, kind="volume"), replace(b, replicas={**b.replicas, "tank/data/kid": kid})],
+        hub_policy(),
+    )
+    yield Case("an encrypted child", [a, replace(b, replicas={**b.replicas, "tank/data/kid": secret})], hub_policy())
+    a, b = members_of("A: none B: 1 2")
+    yield Case("the hub lacks it", [a, b], hub_policy())
+    nested = replace(
+        b, replicas={"tank": b.replicas["tank"], "tank/a/b": replace(b.replicas["tank/data"], dataset="tank/a/b")}
+    )
+    yield Case("the hub lacks what is above it, too", [a, nested], hub_policy())
 
 
 def _decided(case: Case) -> Iterator[Case]:
@@ -269,7 +297,7 @@ def _decided(case: Case) -> Iterator[Case]:
     yield after("broken off", [a, replace(b, replicas={"tank": pool, aside: old, "tank/data": begun})])
     lost = replace(empty, resume_token=OTHER_TOKEN)
     yield after("broken off for good", [a, replace(b, replicas={"tank": pool, aside: old, "tank/data": lost})])
-    there = replace(a.replicas["tank/data"], origin=f"{aside}@1")
+    there = replace(a.replicas["tank/data"], origin=f"{aside}@1", snapshots=a.replicas["tank/data"].snapshots[1:])
     yield after("a child twice", [a, replace(b, replicas={"tank": pool, aside: old, "tank/data": there, **kids})])
     below = replace(keep, path="data/kid", losers=(replace(keep.losers[0], dataset="tank/data/kid"),))
     with_kids = [
@@ -280,6 +308,8 @@ def _decided(case: Case) -> Iterator[Case]:
     ]
     yield replace(after("one above it", with_kids), work=Work(decisions=(keep, below)))
     yield after("no room for what takes its place", [a, changed(b, available=1)])
+    again = replace(there, snapshots=(*there.snapshots, replace(there.snapshots[-1], name="1", guid="77")))
+    yield after("a name twice", [a, replace(b, replicas={"tank": pool, aside: old, "tank/data": again})])
     marked = [replace(held, bookmarks=(Bookmark("weekly", "1", 1),)) for held in (old, there)]
     yield after("a bookmark twice", [a, replace(b, replicas={"tank": pool, aside: marked[0], "tank/data": marked[1]})])
 

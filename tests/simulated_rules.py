@@ -368,6 +368,8 @@ class _Follower:
 
     def accepted(self, lacking: list[Snapshot], held: Dataset | None) -> str | None:
         """A stream that some member could send and this one would receive, in a form that the group allows."""
+        if held is not None and held.newborn:
+            return None  # but the rest of what broke off
         ends = {snap.guid for snap in lacking}
         for source in self.group.hosts.values():
             sent = source.pools.datasets.get(source.dataset(self.path))

@@ -10,6 +10,7 @@ import pytest
 
 from handlers.instructions import LINE_FIELDS
 from tests.boxes import COLUMNS, MEDIA, Boxes, empty_boxes, guid_of, listing, real_boxes, tsv
+from tests.tokens import encode_resume_token
 from tests.witness import NOBODY, TSV, Client
 
 SCRIPT = "text/x-shellscript"
@@ -28,6 +29,25 @@ def small(make_witness: Any) -> Boxes:
     boxes.backup.report(listing("vault:", "vault/nas: 1 2", "vault/nas/a: a1 a2"), COLUMNS)
     boxes.offsite.report(listing("pool1:", "pool1/replica: 1"), COLUMNS)
     return boxes
+
+
+def test_what_another_group_with_one_common_member_goes_on_with_is_not_dropped(make_witness: Any) -> None:
+    boxes = empty_boxes(make_witness, MEDIA + "    datasets: {include: ['*']}\n")
+    boxes.nas.report(listing("tank: 9", "tank/a: 1 3"), COLUMNS)
+    token = encode_resume_token("ssd/a@s2", "2", "1", 100)
+    boxes.backup.report(
+        listing("vault:", "vault/nas: 9", "vault/nas/a: 1").replace(
+            "off\t-\t-\ton\tyes\t/vault/nas/a", f"off\t{token}\t-\ton\tyes\t/vault/nas/a"
+        ),
+        COLUMNS,
+    )
+    assert boxes.action("vault/nas/a")["action_type"] == "abort_receive"
+    other = boxes.client.register("laptop")
+    other.report(listing("ssd: 9", "ssd/a: 1 2"), COLUMNS)
+    members = {other.id: {"root": "ssd"}, boxes.backup.id: {"root": "vault/nas"}}
+    boxes.client.call("POST", "/sync-groups", {"name": "second", "members": members, "hub_system_id": other.id})
+    skipped = {skip["dataset"]: skip["reason"] for skip in boxes.plan()["skipped"]}
+    assert skipped["vault/nas/a"] == "vault/nas/a waits for a transfer of the group second"
 
 
 # --- who gets which actions ----------------------------------------------------------------------
