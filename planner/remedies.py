@@ -14,6 +14,7 @@ from planner.credits import apply_credits
 from planner.encryption import Form, Unfit, form_for_new, form_for_replica, is_cipher
 from planner.histories import (
     Common,
+    Diverged,
     Empty,
     FastForward,
     Mark,
@@ -364,7 +365,7 @@ def _catch_up(remedy: Remedy, here: Replica | None) -> Remedy:
     common = newest_common(case.source, history(here), isinstance(form, Form) and form.raw)
     there = {snapshot.name for snapshot in here.snapshots}
     wanted = {s.guid for s in case.receivable(common.ahead, there)} if common else set()
-    if common is None or not wanted or not isinstance(relation(case, here), FastForward):
+    if common is None or not wanted or isinstance(relation(case, here), Diverged):
         return remedy  # written to meanwhile: a conflict of its own
     if isinstance(form, Unfit):
         return remedy.refuse(form.reason)
