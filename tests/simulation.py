@@ -184,11 +184,10 @@ def decide_all(world: World, group: Group) -> None:
         host = world.hosts[cell.system_id]
         if cell.is_source:
             take_snapshot(world, group, host, cell.dataset)
+        elif found := re.search(r"while (\S+) lies below it", cell.why):
+            put_apart(world, host, found[1], cell.dataset)
         elif ("it will be made anew" in cell.why or "rename or destroy it" in cell.why) and APART not in cell.path:
-            world.count += 1
-            with suppress(Refused):
-                host.pools.rename(cell.dataset, f"{cell.dataset}{APART}{world.count}")
-                host.changes += 1
+            put_apart(world, host, cell.dataset, cell.dataset)
     rename_as_told(world, group)
     for decision in world.inputs(group)[2].decisions:  # one taken before may wait for something new to send
         if decision.winner is not None:
@@ -206,6 +205,14 @@ def decide_all(world: World, group: Group) -> None:
                 if current.path == conflict.path and current.type != "missing":
                     decide(world, current, winner)
     world.set_time(world.now + 3 * HOUR)
+
+
+def put_apart(world: World, host: Host, name: str, beside: str) -> None:
+    """A dataset gets a name beside another that nobody goes by."""
+    world.count += 1
+    with suppress(Refused):
+        host.pools.rename(name, f"{beside}{APART}{world.count}")
+        host.changes += 1
 
 
 def decide(world: World, conflict: Conflict, winner: Host) -> None:
