@@ -26,7 +26,7 @@ from planner.histories import (
 )
 from planner.model import Decision, Loser, Member, Policy, Replica, Skip, Step, Work
 from planner.names import LONGEST_NAME
-from planner.paths import dataset_of, is_below, is_internal, pool_imported
+from planner.paths import dataset_of, is_below, is_internal, is_set_aside, pool_imported
 from planner.resume import decode_resume_token
 from planner.streams import full, increments
 from planner.transfers import can_continue, undroppable
@@ -180,7 +180,8 @@ def _rename_problem(case: Case, here: Replica) -> str | None:
     below = [each for name, each in case.target.replicas.items() if name.startswith(f"{here.dataset}/")]
     if below and case.source.replica.kind == "volume":
         return f"{case.source.replica.dataset} is a volume, below which {below[0].dataset} can't be: rename that first"
-    if any(is_cipher(each.encryption) for each in below) and isinstance(relation(case, here), Unrelated):
+    shares_key = is_cipher(here.encryption) and any(is_cipher(each.encryption) for each in below)
+    if shares_key and isinstance(relation(case, here), Unrelated):
         way_out = "rename what lies below it first"  # into the new one, ZFS moves only what has a key of its own
         return f"{here.dataset} holds encrypted datasets that can't be moved into what is received anew: {way_out}"
     if "/" not in here.dataset:
@@ -327,12 +328,17 @@ def _promote(remedy: Remedy, old: Replica, here: Replica | None, arrival: Step |
 
 
 def _name_children_back(remedy: Remedy, old: Replica) -> None:
-    """What lies below moved along with the rename. It goes back under its name, and on as before."""
+    """What lies below moved along with the rename. It goes back under its name, and on as before.
+
+    Not what was set aside there itself: nobody goes by its name, and an encrypted one may have its key from the one
+    that took its place, without which ZFS does not move it.
+    """
     case = remedy.case
     above = f"{old.dataset}/"
     below = {name[len(above) :] for name in case.target.replicas if name.startswith(above)}
     clashes = []
-    for child in sorted({name.partition("/")[0] for name in below if not is_internal(name)}):
+    children = {name.partition("/")[0] for name in below if not is_internal(name)}
+    for child in sorted(child for child in children if not is_set_aside(child)):
         name = f"{case.loser.dataset}/{child}"
         if case.aside is not None and name in case.target.replicas:
             clashes.append(name)

@@ -246,7 +246,10 @@ def _not_offered() -> Iterator[Case]:
         [changed(a, kind="volume"), replace(b, replicas={**b.replicas, "tank/data/kid": kid})],
         hub_policy(),
     )
-    yield Case("an encrypted child", [a, replace(b, replicas={**b.replicas, "tank/data/kid": secret})], hub_policy())
+    inside = changed(b, encryption=CIPHER)
+    yield Case(
+        "an encrypted child", [a, replace(inside, replicas={**inside.replicas, "tank/data/kid": secret})], hub_policy()
+    )
     a, b = members_of("A: none B: 1 2")
     yield Case("the hub lacks it", [a, b], hub_policy())
     nested = replace(

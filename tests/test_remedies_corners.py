@@ -59,6 +59,22 @@ def test_encrypted_children_stay_within_their_encryption_root() -> None:
             pools.create(dataset)
             pools.snapshot(dataset, name)
     assert "encrypted datasets that can't be moved" in str(pick(hosts).refused)
+    hosts = unrelated()
+    hosts["B"].create(f"{DATA}/kid", encryption="aes-256-gcm")  # with a key of its own: it moves freely
+    hosts["B"].snapshot(f"{DATA}/kid", "k")
+    follow(decide(pick(hosts)), POLICY, hosts)
+    assert f"{DATA}/kid" in hosts["B"].datasets
+
+
+def test_what_was_set_aside_stays_below_what_is_set_aside() -> None:
+    """Its key may be that of what took its place: cannot move encrypted child outside of its encryption root."""
+    hosts = unrelated()
+    for child in ("kid", "kid.aside-00000001"):
+        hosts["B"].create(f"{DATA}/{child}")
+        hosts["B"].snapshot(f"{DATA}/{child}", "k")
+    follow(decide(pick(hosts)), POLICY, hosts)
+    assert f"{DATA}/kid" in hosts["B"].datasets
+    assert f"{DATA}{ASIDE}/kid.aside-00000001" in hosts["B"].datasets
 
 
 def test_children_do_not_come_below_a_volume() -> None:
