@@ -208,7 +208,10 @@ def test_what_lies_outside_the_roots_is_no_origin(world: World, step: str) -> No
             backup.receive(inside, nas.send(VIDEOS, "day 3", "day 2"), origin=f"{COPY}@day 2")
     world.backup.configure(roots=inside)
     clone = world.transfer(3, base=2, origin=f"{COPY}@day 2", intermediates="false", target_dataset=inside)
-    rows = {"clone": clone | {"executor_system_id": "backup"}, "promote": world.change("promote", target_dataset=inside)}
+    rows = {
+        "clone": clone | {"executor_system_id": "backup"},
+        "promote": world.change("promote", target_dataset=inside),
+    }
     world.witness.plan = [rows[step]]
     run = world.backup.agent("run")
     assert run.returncode == 1
@@ -290,3 +293,48 @@ def test_properties_that_could_not_be_set_are_told(world: World) -> None:
     assert run.returncode == 0
     assert said in run.stderr
     assert said in world.witness.finished["a1"][2]
+
+
+def test_a_plan_that_is_cut_where_a_line_ends_is_refused(world: World) -> None:
+    """It comes with the heartbeat's answer where the report is known to be the last."""
+    world.copied()
+    world.nas.agent("run")
+    parent = world.change("create_parent", target_dataset="vault/nas/p", executor_system_id="nas")
+    world.witness.plan = [world.transfer(3, base=2), parent | {"target_ssh_hostname": "backup"}]
+    _, body, head = world.witness.instructions("nas")
+    cut = b"".join(body.splitlines(True)[:2])
+    world.witness.faults["/sync/instructions"] = (200, cut, {**head, "Content-Length": str(len(body))})
+    world.nas.agent("run")
+    assert world.witness.paths("/start") == []
+
+
+def test_what_is_there_already_is_done_though_the_target_took_a_snapshot_since(world: World) -> None:
+    world.copied()
+    with world.nas.pools() as nas, world.backup.pools() as backup:
+        backup.receive(COPY, nas.send(VIDEOS, "day 3", "day 2"))
+        backup.snapshot(COPY, "own")
+    world.witness.plan = [world.transfer(3, base=2)]
+    world.nas.agent("run")
+    assert world.witness.finished["a3"][:2] == (0, world.nas.guids(VIDEOS)[2])
+
+
+def test_a_zfs_that_knows_no_version_is_of_an_unknown_one(world: World) -> None:
+    world.nas.fault('{"version": {"exit": 2}}')
+    world.nas.agent("report")
+    world.nas.agent("run")
+    assert {json.loads(said)["zfs_version"] for said in world.witness.bodies("/heartbeat")} == {"unknown"}
+
+
+def test_a_disk_that_fills_as_a_host_registers_keeps_its_configuration(world: World) -> None:
+    before = world.nas.config.read_text()
+    world.nas.config.with_name(f"{world.nas.config.name}.new").symlink_to("/dev/full")
+    world.nas.configure(enroll_key="e.0123456789abcdef", system_id="", api_key="")
+    run = world.nas.agent("register")
+    assert run.returncode == 1, run.stderr
+    assert world.nas.config.read_text().startswith(before)
+
+
+def test_no_escape_sequence_reaches_the_terminal(world: World) -> None:
+    world.copied().witness.plan = [world.transfer(3, base=2)]
+    world.backup.fault(json.dumps({"receive": {"exit": 1, "stderr": "\x1b]0;owned\x07\x1b[2J\rall well"}}))
+    assert "\x1b" not in world.nas.agent("run").stderr

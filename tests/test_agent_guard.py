@@ -97,6 +97,7 @@ def test_a_guard_keeps_a_peer_to_its_mode_and_its_roots(world: World, mode: str,
         "'zfs' 'send' 'tank/home videos@day 1'",
         "'zfs' 'set' 'sharenfs=on' 'tank/home videos'",
         "'zfs' 'get' '-Hp' '-o' 'value' 'keylocation' 'tank/home videos'",
+        "'zfs' 'list' '-Hp' '-o' 'name\\c;/$(x)*' 'tank/home videos'",
     ],
 )
 def test_a_guard_runs_only_what_an_agent_would_send(world: World, command: str, tmp_path: Path) -> None:

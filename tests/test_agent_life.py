@@ -302,6 +302,60 @@ def test_a_lease_that_is_lost_is_no_matter_of_what_comes_after(world: World) -> 
     assert [ends[name][0] == 0 for name in ("d1", "d2", "d3")] == [False, True, False]
 
 
+def test_a_lost_lease_is_forgotten_when_there_is_a_new_one(world: World) -> None:
+    world.nas.configure(heartbeat_s=1, progress_s=1)
+    world.witness.lease_s = 3
+    world.witness.refusals["progress"] = 410
+    world.copied().witness.plan = [world.transfer(3, base=2)]
+    agent = begin(world, "loop", hang=30)
+    wait_until(lambda: "a3" in world.witness.finished)
+    assert "took the lease back" in world.witness.finished.pop("a3")[2]
+    del world.witness.refusals["progress"]
+    with world.backup.pools() as backup:
+        if backup.token(COPY):
+            backup.abort(COPY)
+    world.nas.fault('{"send": {"exit": 1, "stderr": "I/O error"}}')
+    world.witness.plan = [world.transfer(3, base=2)]
+    wait_until(lambda: "a3" in world.witness.finished)
+    agent.terminate()
+    agent.wait()
+    assert "took the lease back" not in world.witness.finished["a3"][2]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_waited_for_a_step_whose_end_was_not_taken_is_looked_at_anew(world: World, shell: str) -> None:
+    world.nas.configure(parallel=1)
+    world.witness.plan = [world.transfer(1), world.transfer(3, base=1, depends_on="a1")]
+    world.witness.refusals["a1/finish"] = 409
+    run = world.nas.agent("run", shell=shell)
+    assert (run.returncode, world.witness.under_way) == (1, {"a1"}), run.stderr
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("lease_s", ["08", "99999999999999999999"])  # no octal, and no more than a shell reckons with
+def test_a_lease_of_no_sensible_length_is_one_of_ten_minutes(world: World, shell: str, lease_s: str) -> None:
+    world.witness.lease_s = lease_s  # type: ignore[assignment]
+    world.witness.plan = [world.transfer(1)]
+    run = world.nas.agent("run", shell=shell)
+    assert (run.returncode, list(world.witness.finished)) == (0, ["a1"]), run.stderr
+
+
+def test_a_loop_goes_on_whenever_it_is_to_sync_next(world: World) -> None:
+    world.nas.configure(heartbeat_s=1)
+    world.witness.next_sync_s = 99999999999999999999
+    agent = subprocess.Popen(world.nas.command("loop", shell=["dash"]), env=world.nas.environment)
+    wait_until(lambda: len(world.witness.paths("/heartbeat")) > 2)
+    agent.terminate()
+    assert agent.wait(30) == 0
+
+
+def test_a_lock_that_names_this_very_process_is_left_over(world: World, tmp_path: Path) -> None:
+    """After a power cut, where a container starts the agent as the same process each time."""
+    lock = f'echo $$ >{tmp_path}/nas.state/lock; exec "$@"'
+    run = subprocess.run(["sh", "-c", lock, "sh", *world.nas.command("run")], env=world.nas.environment, check=False)
+    assert run.returncode == 0
+
+
 @pytest.mark.parametrize("status", [403, 409, 410])
 def test_what_may_not_be_started_now_is_no_failure(world: World, status: int) -> None:
     """403: the plan has changed since it was fetched, and another system is to do it."""
