@@ -338,3 +338,24 @@ def test_no_escape_sequence_reaches_the_terminal(world: World) -> None:
     world.copied().witness.plan = [world.transfer(3, base=2)]
     world.backup.fault(json.dumps({"receive": {"exit": 1, "stderr": "\x1b]0;owned\x07\x1b[2J\rall well"}}))
     assert "\x1b" not in world.nas.agent("run").stderr
+
+
+def test_a_plan_that_goes_in_a_circle_is_a_failure(world: World) -> None:
+    world.witness.plan = [world.transfer(1, depends_on="a1")]
+    run = world.nas.agent("run")
+    assert run.returncode == 1
+    assert "action 1 of the plan waits for what never ends" in run.stderr
+
+
+def test_a_value_with_lines_of_its_own_sets_no_other_property(world: World) -> None:
+    with world.copied().backup.pools() as backup:
+        backup.write(COPY, 7)
+        backup.snapshot(COPY, "mine")
+        backup.dataset(COPY).properties |= {"com.x:note": "one\nsetuid\ton", "com.x:other": "two"}
+    aside = f"{COPY}.aside"
+    clone = world.transfer(3, base=2, origin=f"{aside}@day 2", depends_on="c-rename", intermediates="false")
+    guid = world.backup.guids(COPY)[-1]
+    rename = world.change("rename", snapshot_guid=guid, expected_written="0", new_name=aside)
+    world.witness.plan = [rename, clone | {"executor_system_id": "backup"}]
+    world.backup.agent("run")
+    assert [call[1:] for call in calls_of(world.backup) if call[0] == "set"] == [["com.x:other=two", COPY]]

@@ -302,6 +302,30 @@ def test_a_lease_that_is_lost_is_no_matter_of_what_comes_after(world: World) -> 
     assert [ends[name][0] == 0 for name in ("d1", "d2", "d3")] == [False, True, False]
 
 
+def test_what_another_worker_has_taken_meanwhile_is_not_left_out(world: World, tmp_path: Path) -> None:
+    """Between a worker's putting it back and looking at it again, here for four seconds."""
+    slow = tmp_path / "slow" / "rm"
+    slow.parent.mkdir()
+    slow.write_text('#!/bin/sh\n/bin/rm "$@"; status=$?\ncase "$*" in *.taken) sleep 4 ;; esac\nexit $status\n')
+    slow.chmod(0o755)
+    world.nas.environment["PATH"] = f"{slow.parent}:{world.nas.environment['PATH']}"
+    world.nas.configure(parallel=2)
+    with world.nas.pools() as nas:
+        nas.create("tank/b")
+        nas.write("tank/b", 5)
+        other = {
+            "dataset": "tank/b",
+            "target_dataset": "vault/nas/b",
+            "snapshot_guid": nas.snapshot("tank/b", "1").guid,
+        }
+    world.nas.fault('{"send": {"hang": 2}}')
+    world.witness.limit = 1
+    after = world.transfer(3, base=1, depends_on="b1") | other | {"action_id": "b3"}
+    rows = [world.transfer(1), world.transfer(1) | other | {"action_id": "b1"}]
+    world.witness.plan = [*rows, world.transfer(3, base=1, depends_on="a1"), after]
+    assert "it waits for" not in world.nas.agent("run").stderr
+
+
 def test_a_lost_lease_is_forgotten_when_there_is_a_new_one(world: World) -> None:
     world.nas.configure(heartbeat_s=1, progress_s=1)
     world.witness.lease_s = 3
