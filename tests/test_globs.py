@@ -4,7 +4,7 @@ import re
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.globs import matches, selects
@@ -75,6 +75,7 @@ def as_regex(glob: str) -> str:
     return pattern
 
 
+@settings(deadline=None)
 @given(glob_text, path_text)
 def test_agrees_with_a_regular_expression(glob: str, path: str) -> None:
     expected = re.fullmatch(as_regex(glob), "".join("/" + part for part in path.split("/") if part)) is not None

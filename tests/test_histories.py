@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.histories import (
@@ -162,6 +162,7 @@ lines = st.lists(st.sampled_from(WORDS), max_size=6, unique_by=lambda word: word
 )
 
 
+@settings(deadline=None)
 @given(lines, lines, st.sampled_from(["", " *", " ?"]))
 def test_the_base_is_the_newest_that_both_have(ours: str, theirs: str, end: str) -> None:
     source, target = read(ours), read(theirs + end if theirs else "")
@@ -174,6 +175,7 @@ def test_the_base_is_the_newest_that_both_have(ours: str, theirs: str, end: str)
         assert [s for s in source.snapshots if _txg(s) > _txg(common.at_source)] == list(common.ahead)
 
 
+@settings(deadline=None)
 @given(lines, lines, st.sampled_from(["", " *", " ?"]))
 def test_a_fast_forward_is_judged_by_what_was_written(ours: str, theirs: str, end: str) -> None:
     source, target = read(ours), read(theirs + end if theirs else "")

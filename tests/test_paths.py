@@ -1,7 +1,7 @@
 """Full names on a system, and paths below the root that a member has in its group."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.model import Member, Replica
@@ -35,6 +35,7 @@ def test_a_path_is_what_lies_below_the_root(root: str | None, dataset: str, path
 names = st.lists(st.sampled_from(["a", "b", "c c"]), min_size=1, max_size=4).map("/".join)
 
 
+@settings(deadline=None)
 @given(st.none() | names, names)
 def test_every_path_leads_back(root: str | None, path: str) -> None:
     assert path_of(member(root), dataset_of(member(root), path)) == path

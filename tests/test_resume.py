@@ -4,7 +4,7 @@ import struct
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.model import ResumeToken
@@ -53,6 +53,7 @@ def test_the_test_encoder_packs_as_a_pool_does() -> None:
     assert pack({**pairs, "toname": "tank/media/home videos@daily-2026-11-04"}) == zlib.decompress(payload)
 
 
+@settings(deadline=None)
 @given(uint64, st.none() | uint64, st.integers(0, 2**64 - 1), st.tuples(*[st.booleans()] * 4), st.sampled_from(FORMS))
 def test_round_trip(to_guid: int, from_guid: int | None, done: int, flags: tuple[bool, ...], form: str) -> None:
     raw, embedded, large_blocks, compressed = flags
@@ -145,11 +146,13 @@ def test_no_token(text: str) -> None:
     assert decode_resume_token(text) is None
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80) | st.binary(max_size=200).map(lambda junk: token_of(b"\x00\x01" + junk)))
 def test_junk_never_raises(text: str) -> None:
     decode_resume_token(text)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(FORMS), st.integers(0, 200), st.integers(1, 255))
 def test_a_flipped_byte_never_raises(form: str, at: int, flip: int) -> None:
     packed = bytearray(pack({**PAIRS, "fromguid": 5, "rawok": True}, form))

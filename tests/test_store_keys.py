@@ -4,7 +4,7 @@ import hashlib
 import hmac
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store.documents import Key
@@ -53,6 +53,7 @@ def test_a_freely_chosen_key_is_split_at_its_first_dot() -> None:
     assert split_key("home-admin_1.correct.horse/battery=+") == ("home-admin_1", "correct.horse/battery=+")
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_splitting_never_fails(text: str) -> None:
     found = split_key(text)
