@@ -168,7 +168,6 @@ def _neighbours(request: Request, group: SyncGroup, whole: bool) -> Iterator[Nei
     """The other groups with some of the same systems; unless `whole`, those alone that carry out a decision, that may
     bring a member what this group would make as an empty parent, or may go on with a transfer that broke off."""
     ids = {member.system_id for member in group.members}
-    waiting = {each for each in ids if _holds_a_part(request.store, each)}
     for other in all_groups(request):
         shared = ids.intersection(member.system_id for member in other.members)
         if other.id == group.id or not shared:
@@ -176,7 +175,7 @@ def _neighbours(request: Request, group: SyncGroup, whole: bool) -> Iterator[Nei
         decisions: list[Decision] = []
         with suppress(StoreError):  # a group whose decisions can't be read carries out none
             decisions = [each for each in decisions_of(request.store, other.id) if each.strategy != "ignore"]
-        if decisions or whole or len(shared) > 1 or shared & waiting:
+        if decisions or whole or len(shared) > 1 or any(_holds_a_part(request.store, each) for each in shared):
             members = members_of(request.store, other)
             yield Neighbour(policy_of(request, other), tuple(members), tuple(decisions))
 
