@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 from planner import plan_group
 from planner.model import Conflict, Lease, Member, Plan, Policy, Skip, Step, Work
-from planner.paths import ancestors
 from tests.plan_rules import above, below, check_rules, chosen_name, is_due
 from tests.simulated_hosts import Action, Host
 from tests.simulated_world import Group, World
@@ -370,7 +369,7 @@ class _Follower:
     def accepted(self, lacking: list[Snapshot], held: Dataset | None) -> str | None:
         """A stream that some member could send and this one would receive, in a form that the group allows."""
         datasets, name = self.host.pools.datasets, self.host.dataset(self.path)
-        if any(datasets[each].newborn for each in (*ancestors(name), name) if each in datasets):
+        if any(datasets[each].newborn for each in (*above(name), name) if each in datasets):
             return None  # there, but the rest of what broke off, and below it what is new
         ends = {snap.guid for snap in lacking}
         for source in self.group.hosts.values():

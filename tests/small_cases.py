@@ -164,10 +164,7 @@ def check_at_rest(picture: str, policy: Policy, work: Work = NO_WORK) -> None:
     hosts = hosts_of(picture)
     plan = plan_group(policy, report(hosts), work, NOW)
     assert plan.steps == (), "nothing may begin"
-    leader = leader_of(plan)
-    for name in hosts:
-        if leader not in (None, name):
-            _check_told(hosts, name, leader or "", policy, plan)
+    _check_all_told(hosts, policy, plan)
 
 
 def check_unknown(picture: str, policy: Policy) -> None:
@@ -176,6 +173,11 @@ def check_unknown(picture: str, policy: Policy) -> None:
     plan = plan_group(policy, [_without_written(member) for member in report(hosts)], NO_WORK, NOW)
     for step in plan.steps:
         obey(step, hosts)
+    _check_all_told(hosts, policy, plan)
+
+
+def _check_all_told(hosts: Hosts, policy: Policy, plan: Plan) -> None:
+    """Whoever follows another is told what does not come."""
     leader = leader_of(plan)
     for name in hosts:
         if leader not in (None, name):

@@ -44,7 +44,7 @@ def begin(step: Step, hosts: Hosts) -> None:
         obey(step, hosts, cut=0)
 
 
-def guids(hosts: Hosts, name: str) -> list[str]:
+def names(hosts: Hosts, name: str) -> list[str]:
     return [snap.name for snap in hosts[name].dataset(DATA).snapshots]
 
 
@@ -132,7 +132,7 @@ def test_a_hub_gets_no_name_twice(discard: bool) -> None:
     for step in option.steps:  # as an agent does that carries out one plan to its end
         obey(step, hosts)
     follow(decide(option), HUB_A, hosts)
-    assert guids(hosts, "A") == ["Y", "2", "X", "Z"]
+    assert names(hosts, "A") == ["Y", "2", "X", "Z"]
 
 
 def test_a_hub_that_is_written_to_midway_has_a_conflict_again() -> None:
@@ -169,7 +169,7 @@ def test_the_names_of_what_is_set_aside_are_free_again(after: str, expected: str
     ordinary_steps = plan_group(WITH_ALL_BELOW, members_of(hosts), NO_WORK, 1000.0).steps
     for step in ordinary_steps:
         obey(step, hosts)
-    assert guids(hosts, "B") == [*expected]
+    assert names(hosts, "B") == [*expected]
 
 
 def test_what_a_hub_lacked_is_resumed() -> None:
