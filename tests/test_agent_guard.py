@@ -53,6 +53,15 @@ def test_a_guarded_source_sends_and_resumes(world: World) -> None:
     assert world.backup.guids(COPY) == world.nas.guids(VIDEOS)
 
 
+def test_a_guard_has_its_own_zfs_wherever_the_peer_looks_for_it(world: World) -> None:
+    tie(world.backup, "receive", "vault/nas")
+    world.nas.configure(remote_zfs="sudo -n /usr/local/sbin/zfs")
+    world.witness.plan = [world.transfer(1)]
+    run = world.nas.agent("run")
+    assert run.returncode == 0, run.stderr
+    assert world.backup.guids(COPY) == world.nas.guids(VIDEOS)[:1]
+
+
 @pytest.mark.parametrize(
     ("mode", "roots"), [("send", "vault/nas"), ("receive", "vault/na"), ("receive", "vault/nas/home videos/x")]
 )
@@ -203,6 +212,7 @@ def test_doctor_names_what_is_wrong(world: World, trouble: str, finding: str, tm
     bad = [line for line in run.stdout.splitlines() if line.startswith("bad:")]
     assert len(bad) == 1, run.stdout
     assert finding in bad[0]
+    assert ("take its line out" in run.stdout) == (trouble == "peer")
 
 
 def test_doctor_says_when_a_key_that_signs_plans_is_not_known_here(world: World, tmp_path: Path) -> None:

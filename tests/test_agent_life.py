@@ -222,6 +222,22 @@ def test_a_lock_left_behind_is_taken_over(world: World, tmp_path: Path, holder: 
     assert {path.name for path in state.iterdir()} == {"reported"}
 
 
+def test_what_a_killed_process_left_goes_and_what_another_uses_stays(world: World, tmp_path: Path) -> None:
+    killed = tmp_path / "nas.state/tmp.999999"
+    killed.mkdir()
+    world.nas.configure(heartbeat_s=60)
+    agent = subprocess.Popen(world.nas.command("loop"), env=world.nas.environment, stderr=subprocess.DEVNULL)
+    try:
+        used = tmp_path / f"nas.state/tmp.{agent.pid}"
+        wait_until(lambda: world.witness.bodies("/heartbeat") and not (tmp_path / "nas.state/lock").exists())
+        assert world.nas.agent("run").returncode == 0
+        assert used.exists()
+        assert not killed.exists()
+    finally:
+        agent.terminate()
+        agent.wait()
+
+
 @pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize("command", ["run", "loop"])
 def test_a_signal_ends_a_transfer_that_can_be_resumed(world: World, tmp_path: Path, shell: str, command: str) -> None:
