@@ -1,5 +1,6 @@
 """The agent's steps that change a dataset without a stream, most of all those that destroy something."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -312,6 +313,16 @@ def test_missing_parents_are_made_unmounted_and_readonly(world: World, by: str) 
         made = backup.dataset("vault/nas/new")
         assert made.properties == {"compression": "zstd", "readonly": "on", "canmount": "off"}
     assert len([call for call in calls_of(world.backup) if call[0] == "create"]) == 1
+
+
+def test_a_parent_below_a_raw_replica_wants_its_key_or_a_person(world: World) -> None:
+    row = world.change("create_parent", target_dataset="vault/nas/new", properties="canmount=off,readonly=on")
+    world.witness.plan = [row]
+    complaint = "cannot create 'vault/nas/new': encryption root's key is not loaded or provided"
+    world.backup.fault(json.dumps({"create": {"complaint": complaint}}))
+    assert world.backup.agent("run").returncode == 1
+    told = world.witness.finished[row["action_id"]][2]
+    assert "zfs create -o encryption=off -o canmount=off -o readonly=on 'vault/nas/new'" in told
 
 
 def test_what_changes_a_dataset_goes_alone_and_in_order(world: World) -> None:
