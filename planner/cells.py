@@ -2,8 +2,8 @@
 
 from planner.leaders import Course, Leaderless
 from planner.model import Cell, CellStatus, Replica, Snapshot
+from planner.outcomes import Outcome
 from planner.sites import Scene
-from planner.targets import Outcome
 
 
 def cell_of(scene: Scene, course: Course | Leaderless, outcome: Outcome) -> Cell:

@@ -7,10 +7,10 @@ from planner.globs import selects
 from planner.histories import Common, Unrelated, is_certain
 from planner.leaders import Course
 from planner.model import Conflict, ConflictType, Gone, Guard, Severity, Side, Snapshot
+from planner.outcomes import Outcome, obstacles
 from planner.paths import path_of
 from planner.sites import Scene, Site
 from planner.strands import Strand
-from planner.targets import Outcome, obstacles
 
 _CONFLICTS = uuid.UUID("0f6f0a53-6d4c-5a0e-8d39-3b7a5d0f7c42")
 

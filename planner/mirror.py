@@ -8,12 +8,12 @@ from planner.histories import History, Mark, is_certain
 from planner.leaders import Course
 from planner.model import Plan, Skip, Snapshot, Step, Verdict
 from planner.names import name_problem, own_bookmark
+from planner.outcomes import Outcome
 from planner.paths import path_of
 from planner.prune import is_own, prunable, prunable_bookmarks
 from planner.sites import Scene
 from planner.steps import action_id
 from planner.strands import Strand
-from planner.targets import Outcome
 
 
 def mirrors(scene: Scene) -> bool:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from planner.model import Step
+from planner.outcomes import Outcome
 from planner.paths import ancestors
-from planner.targets import Outcome
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from planner.leaders import Course, Leaderless, course_of
+from planner.outcomes import Outcome
 from planner.sites import Scene, Site
-from planner.targets import Outcome, consider
+from planner.targets import consider
 
 Hold = Callable[[str, Site], str | None]  # why nothing may go into a path on a member now
 
