@@ -8,7 +8,7 @@ from planner.encryption import Form, form_for_replica
 from planner.globs import selects
 from planner.histories import History, Relation, history, is_certain, relate
 from planner.model import Loser, Member, Policy, Replica, Snapshot, Step, StepType
-from planner.names import name_problem
+from planner.names import unreceivable
 from planner.steps import action_id
 from planner.streams import Stream
 
@@ -47,8 +47,8 @@ class Case:
 
     def receivable(self, snapshots: Sequence[Snapshot], taken: Collection[str]) -> list[Snapshot]:
         """Those of the wanted whose names the loser can take."""
-        free = [s for s in self.wanted(snapshots) if s.name not in taken and s.name != "-"]
-        return [s for s in free if not name_problem(f"{self.loser.dataset}@{s.name}")]
+        dataset, host = self.loser.dataset, self.target.hostname
+        return [s for s in self.wanted(snapshots) if unreceivable(dataset, host, s.name, taken) is None]
 
     def _is_due(self, snapshot: Snapshot) -> bool:
         latest = self.now - self.policy.min_age_s

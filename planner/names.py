@@ -6,6 +6,7 @@ and refused for anything made.
 """
 
 import re
+from collections.abc import Collection
 
 LONGEST_NAME = 255  # bytes, with "@snap"
 DEEPEST_NAME = 49  # slashes
@@ -49,6 +50,16 @@ def new_name_problem(full_name: str) -> str | None:
     if "%" in full_name:
         return f"{full_name!a} holds %, which only zfs itself may use"
     return name_problem(full_name)
+
+
+def unreceivable(dataset: str, host: str, name: str, taken: Collection[str]) -> str | None:
+    """Why a snapshot of some name can't be received as one of a dataset on a host; None if it can."""
+    if name in taken:
+        return f"{dataset}@{name} on {host} is another snapshot of that name"
+    if name == "-":
+        return f"a snapshot of {dataset} is named -, which stands for none: rename it"
+    problem = name_problem(f"{dataset}@{name}")
+    return f"{dataset}@{name} can't be a name on {host}: {problem}" if problem else None
 
 
 def own_bookmark(guid: str) -> str:

@@ -15,7 +15,7 @@ from planner.histories import (
 )
 from planner.leaders import Course
 from planner.model import Replica, Snapshot, Step
-from planner.names import name_problem
+from planner.names import unreceivable
 from planner.outlines import names_in
 from planner.sites import Site
 from planner.sources import Wish
@@ -109,16 +109,8 @@ def obstacles(outcome: Outcome, todo: tuple[Snapshot, ...]) -> dict[str, str]:
     taken: Collection[str] = ()
     if outcome.held is not None and not outcome.lack.is_tail:  # no name in a tail is there yet
         taken = names_in(outcome.held.replica)
-    found: dict[str, str] = {}
-    for snapshot in todo:
-        problem = name_problem(f"{dataset}@{snapshot.name}")
-        if snapshot.name in taken:
-            found[snapshot.guid] = f"{dataset}@{snapshot.name} on {target.host} is another snapshot of that name"
-        elif snapshot.name == "-":
-            found[snapshot.guid] = f"a snapshot of {dataset} is named -, which stands for none: rename it"
-        elif problem is not None:
-            found[snapshot.guid] = f"{dataset}@{snapshot.name} can't be a name on {target.host}: {problem}"
-    return found
+    problems = ((snapshot.guid, unreceivable(dataset, target.host, snapshot.name, taken)) for snapshot in todo)
+    return {guid: problem for guid, problem in problems if problem is not None}
 
 
 def unclear(outcome: Outcome, relation: Unclear) -> str:
