@@ -32,7 +32,11 @@ def continued(scene: Scene, course: Course, outcome: Outcome, text: str) -> Outc
     if token is None:
         reason = f"holds the beginning of a transfer that can't be read: zfs receive -A {target.dataset(path)} drops it"
         return replace(outcome, reasons=(f"{target.dataset(path)} on {target.host} {reason}",))
-    holders = [site for site in scene.sites if site is not target and can_continue(site.histories.get(path), token)]
+    holders = [
+        site
+        for site in scene.sites
+        if site is not target and can_continue(site.member, site.histories.get(path), token)
+    ]
     able = [site for site, _ in ranked(scene, path, target, course.leader) if site in holders]
     if not able and holders:
         return replace(outcome, reasons=(f"{holders[0].barred(path)}, and it alone can continue a transfer",))

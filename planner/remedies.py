@@ -274,7 +274,7 @@ def _resume(remedy: Remedy, here: Replica) -> None:
         remedy.refuse(
             f"{here.dataset} was made anew and holds no snapshot: rename or destroy it, so that it can be received"
         )
-    elif token is None or end is None or not can_continue(case.source, token):
+    elif token is None or end is None or not can_continue(case.winner, case.source, token):
         problem = None if here.snapshots else undroppable(case.target, here.dataset)
         if problem is None:
             remedy.add(

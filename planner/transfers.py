@@ -1,11 +1,12 @@
 """Steps that move data: a route's streams as a chain, the rest of a broken stream, and missing parents."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from planner.admission import failure_of
 from planner.histories import History, history
 from planner.model import Member, Replica, ResumeToken, Snapshot, Step, StepType
+from planner.outlines import names_of
 from planner.paths import dataset_of, is_internal, path_of
 from planner.sites import Scene, Site
 from planner.sources import Leg, Route, Wish
@@ -162,12 +163,28 @@ def abort(scene: Scene, path: str, target: Site, token: ResumeToken) -> Step:
     )
 
 
-def can_continue(held: History | None, token: ResumeToken) -> bool:
-    """Whether a member has what the token names, by name and guid: `zfs send -t` looks for it under that name."""
-    end = held.get(token.to_guid) if held else None
-    if held is None or end is None or token.to_name != f"{held.replica.dataset}@{end.name}":
+def can_continue(member: Member, held: History | None, token: ResumeToken) -> bool:
+    """Whether `zfs send -t` sends what is in a dataset of a member, and no other, for a token.
+
+    It looks for the guids of both ends, by no name: in the dataset that the token names, bookmarks too, then below each
+    one above that, so in all of its pool (guid_to_name in libzfs). The agent lets it send what was planned only.
+    """
+    if held is None or held.get(token.to_guid) is None:
         return False
-    return token.from_guid is None or held.find(token.from_guid) is not None
+    if held.replica.dataset == token.to_name.partition("@")[0]:
+        return token.from_guid is None or held.find(token.from_guid) is not None
+    ends = {token.to_guid, token.from_guid or token.to_guid}
+    alone = not any(ends & names_of(other).keys() for other in _others_in(token, member, held.replica.dataset))
+    return alone and ends <= names_of(held.replica).keys() and _pool(token.to_name) == _pool(held.replica.dataset)
+
+
+def _others_in(token: ResumeToken, member: Member, dataset: str) -> Iterator[Replica]:
+    pool = _pool(token.to_name)
+    return (other for name, other in member.replicas.items() if name != dataset and _pool(name) == pool)
+
+
+def _pool(name: str) -> str:
+    return name.partition("@")[0].partition("/")[0]
 
 
 def continued_elsewhere(scene: Scene, path: str, target: Site, token: ResumeToken) -> str | None:
@@ -178,7 +195,7 @@ def continued_elsewhere(scene: Scene, path: str, target: Site, token: ResumeToke
         for member in each.members if other is not None else ():
             name = dataset_of(member, other or "")
             held = member.replicas.get(name) or member.absent.get(name)
-            if member.system_id != target.id and held is not None and can_continue(history(held), token):
+            if member.system_id != target.id and held is not None and can_continue(member, history(held), token):
                 return each.policy.name
     return None
 

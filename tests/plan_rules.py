@@ -1,5 +1,6 @@
 """What every plan keeps to, said once more from DESIGN 4 and 5 alone: a pool accepts much that nobody wants."""
 
+import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from itertools import pairwise
@@ -96,9 +97,15 @@ def _check_dropped(members: Sequence[Member], step: Step) -> None:
         there = member.replicas.get(name) or member.absent.get(name)
         if there is None or member.system_id == step.target:
             continue
-        names = {snap.guid: f"{name}@{snap.name}" for snap in there.snapshots}
-        has_base = token.from_guid in {None, *names, *(mark.guid for mark in there.bookmarks)}
-        assert not has_base or names.get(token.to_guid) != token.to_name, f"{member.hostname} can go on: {step}"
+        guids = {snap.guid for snap in there.snapshots}
+        named = name == token.to_name.partition("@")[0]
+        has_base = token.from_guid in {None, *guids, *(mark.guid for mark in there.bookmarks if named)}
+        has_both = has_base and token.to_guid in guids
+        ends = {token.to_guid, token.from_guid}
+        copies = [each for each in member.replicas.values() if {s.guid for s in each.snapshots} & ends]
+        same_pool = name.split("/")[0] == re.split("[/@]", token.to_name)[0]
+        found = named or (same_pool and copies == [there])  # zfs looks in the whole pool, if there first
+        assert not (has_both and found), f"{member.hostname} can go on: {step}"
 
 
 # --- the source ----------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ FULL_TOKEN = encode_resume_token("tank/data@1", "1", None, 300)
         ("1 2", "", FULL_TOKEN, "B rest of 1, B 1-2"),
         ("1 3", "1", TOKEN, "B abort_receive"),  # 2 is gone
         ("2 3", "1", TOKEN, "B abort_receive, B orphaned"),  # the base is gone
-        ("1 2@other 3", "1", TOKEN, "B abort_receive"),  # zfs send -t looks under the name in the token
+        ("1 2@other 3", "1", TOKEN, "B rest of 2, B 2-3"),  # zfs send -t looks for the guid
         ("1 4@2 3", "1", TOKEN, "B abort_receive"),  # that name is another's now
         ("1 2", "1 *", TOKEN, "B diverged"),
         ("1 3", "1 *", TOKEN, "B abort_receive, B diverged"),
@@ -58,6 +58,26 @@ FULL_TOKEN = encode_resume_token("tank/data@1", "1", None, 300)
 )
 def test_a_broken_stream_is_continued_or_dropped(hub: str, replica: str, token: str, steps: str) -> None:
     assert draw(with_token(hub, replica, token)) == steps
+
+
+@pytest.mark.parametrize(
+    ("hub", "named", "copied", "steps"),
+    [
+        ("1 2", "tank/was", False, "B rest of 2"),  # zfs finds it below tank
+        ("1 2", "tank/gone/was", False, "B rest of 2"),
+        ("1 2", "tank/was", True, "B abort_receive"),  # zfs may find the other one first
+        ("1 2", "vault/was", False, "B abort_receive"),
+        ("#1 2", "tank/was", False, "B abort_receive"),  # zfs finds no bookmark but of what the token names
+        ("#1 2", "tank/data", True, "B rest of 2"),
+    ],
+)
+def test_what_was_renamed_goes_on_where_zfs_finds_it(hub: str, named: str, copied: bool, steps: str) -> None:
+    """guid_to_name in libzfs; seen on real pools."""
+    members = [members_of(f"A: {hub}")[0], broken("1", encode_resume_token(f"{named}@2", "2", "1", 400))]
+    if copied:
+        copy = replace(members[0].replicas["tank/data"], dataset="tank/copy")
+        members[0] = replace(members[0], replicas={**members[0].replicas, "tank/copy": copy})
+    assert draw(plan_group(hub_policy(exclude=("copy",)), members, NO_WORK, NOW)) == steps
 
 
 def test_a_stream_of_what_is_no_longer_chosen_is_completed_too() -> None:

@@ -92,12 +92,13 @@ def test_children_do_not_come_below_a_volume() -> None:
     assert "is a volume, below which poolB/root/data/kid can't be" in str(option.refused)
 
 
-def test_a_resume_needs_the_name_in_its_token() -> None:
+def test_a_resume_goes_on_whatever_its_snapshot_is_called_now() -> None:
     hosts = diverged()
     option = pick(hosts)
     obey(option.steps[0], hosts)
     begin(option.steps[1], hosts)
     hosts["A"].rename_snapshot(DATA, "3", "three")
+    assert left(decide(option), hosts)[0][0].type == "resume"
     follow_all(decide(option), hosts)
     assert fits(hosts)
 

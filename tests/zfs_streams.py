@@ -288,10 +288,16 @@ class Streams(Contents):
             del self.datasets[name]
         dataset.partial = None
 
-    def _past(self, dataset: Dataset) -> list[Snapshot]:
-        """A dataset's snapshots and bookmarks, and those of what it is a clone of."""
-        found = dataset.snapshots + dataset.bookmarks
-        return found + self._past(self.dataset(dataset.origin.partition("@")[0])) if dataset.origin else found
+    def search(self, name: str, guid: str, *, marks: bool) -> tuple[Dataset, Snapshot] | None:
+        """Where zfs finds the guid of a token that names something: there and below, then below each one above."""
+        above = name.partition("@")[0]
+        while above:
+            for dataset in [self.datasets[above], *self.below(above)] if above in self.datasets else ():
+                for snap in dataset.snapshots + (dataset.bookmarks if marks and dataset.name == above else []):
+                    if snap.guid == guid:
+                        return dataset, snap
+            above = above.rpartition("/")[0]
+        return None
 
     def resume(self, token: str) -> Stream:
         """The rest of the stream that a token names (`zfs send -t`)."""
@@ -300,18 +306,17 @@ class Streams(Contents):
         said = decode_resume_token(token)
         if said is None:
             raise Refused("cannot resume send: resume token is corrupt")
-        name, _, snap = said.to_name.partition("@")
-        dataset = self.dataset(name)
-        last = self.find(f"{name}@{snap}")
-        if last.guid != said.to_guid:
-            raise Refused(f"cannot resume send: '{name}@{snap}' is no longer the same snapshot")
+        found = self.search(said.to_name, said.to_guid, marks=False)
+        if found is None:
+            raise Refused(f"cannot resume send: '{said.to_name}' used in the initial send no longer exists")
+        dataset, last = found
         base = None
         if said.from_guid:
-            bases = [known for known in self._past(dataset) if known.guid == said.from_guid]
-            if not bases:
+            start = self.search(said.to_name, said.from_guid, marks=True)
+            if start is None:
                 raise Refused(f"cannot resume send: incremental source {said.from_guid} no longer exists")
-            base = bases[0]
-        part = self._part(name, last, base, said.raw)
+            base = start[1]
+        part = self._part(dataset.name, last, base, said.raw)
         there = [at for at in range(len(part.blocks) + 1) if size(part.blocks[:at]) <= said.bytes_done]
         part = replace(part, blocks=part.blocks[there[-1] :])
         return Stream(dataset.kind, (part,), dataset.encryption, said.raw, said.embedded, resumed=True)
