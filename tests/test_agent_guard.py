@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.agent_world import AGENT, COPY, SHELLS, VIDEOS, Host, World, calls_of, make_world
+from tests.tokens import encode_resume_token
+from tests.zfs_values import Refused
 
 
 @pytest.fixture
@@ -60,6 +62,39 @@ def test_a_guard_has_its_own_zfs_wherever_the_peer_looks_for_it(world: World) ->
     run = world.nas.agent("run")
     assert run.returncode == 0, run.stderr
     assert world.backup.guids(COPY) == world.nas.guids(VIDEOS)[:1]
+
+
+def test_a_guard_sends_for_a_token_what_is_below_its_roots_only(world: World) -> None:
+    with world.nas.pools() as nas, world.backup.pools() as backup:
+        nas.create("tank/private")
+        nas.write("tank/private", 5)
+        nas.snapshot("tank/private", "x")
+        with pytest.raises(Refused, match="saved"):
+            backup.receive("vault/a", nas.send(VIDEOS, "day 1").cut(1), resumable=True)
+        mine = backup.token("vault/a")
+    private = encode_resume_token("tank/private@x", world.nas.guids("tank/private")[0], None, 0)
+    forged = encode_resume_token(f"{VIDEOS}@x", world.nas.guids("tank/private")[0], None, 0)
+    assert guarded(world.nas, "send", VIDEOS, f"'zfs' 'send' '-vP' '-t' '{mine}'").returncode == 0
+    for tokens in (private, forged, f"{mine}' '-t' '{private}", f"{mine}' '{mine}"):
+        assert guarded(world.nas, "send", VIDEOS, f"'zfs' 'send' '-vP' '-t' '{tokens}'").returncode == 1
+
+
+def guarded(host: Host, mode: str, roots: str, command: str) -> subprocess.CompletedProcess[bytes]:
+    environment = {**host.environment, "SSH_ORIGINAL_COMMAND": command}
+    return subprocess.run([str(AGENT), "guard", mode, roots], env=environment, capture_output=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "ran"),
+    [
+        ("", "-x sharesmb -x sharenfs -x canmount -x mountpoint"),
+        ("'-o' 'canmount=noauto' '-x' 'mountpoint' ", "-x sharesmb -x sharenfs"),
+    ],
+)
+def test_a_guard_takes_from_no_stream_what_would_mount_or_share_it(world: World, given: str, ran: str) -> None:
+    guarded(world.backup, "receive", "vault/nas", f"'zfs' 'receive' '-s' '-u' {given}'vault/nas/new'")
+    (received,) = (" ".join(call) for call in calls_of(world.backup) if call[0] == "receive")
+    assert received.startswith(f"receive {ran} -s -u")
 
 
 @pytest.mark.parametrize(
