@@ -53,7 +53,8 @@ def _diverged(scene: Scene, strand: Strand) -> Conflict | None:
         evidence.append(_leader_evidence(course, apart))
     names = dict.fromkeys(s.name for outcome in apart if outcome.common for s in outcome.common.own)
     hosts = " and ".join(f"{outcome.site.dataset(strand.path)} on {outcome.site.host}" for outcome in apart)
-    since = apart[0].common.at_target.name if apart[0].common else ""
+    since = list(dict.fromkeys(outcome.common.at_target.name for outcome in apart if outcome.common))
+    last = "the last snapshot" if len(since) == 1 else "the last snapshots"
     both = _leader_has_data(course, apart) and any(_has_data(outcome) for outcome in apart)
     return Conflict(
         _identify(scene, "diverged", strand.path, evidence),
@@ -62,7 +63,7 @@ def _diverged(scene: Scene, strand: Strand) -> Conflict | None:
         "high" if both else "medium",
         _sides(strand),
         tuple(names),
-        f"{hosts} changed after {since}, the last snapshot in common with {course.leader.host}, "
+        f"{hosts} changed after {' and '.join(since)}, {last} in common with {course.leader.host}, "
         "so that no increment can be received there",
     )
 
@@ -128,7 +129,8 @@ def _orphaned(scene: Scene, strand: Strand) -> Conflict | None:
     sides = [(outcome.site, outcome.held) for outcome in apart if outcome.held]
     if isinstance(strand.course, Course) and strand.course.diverged:
         sides.append((strand.course.leader, strand.course.lead))
-    evidence = [(site.id, held.replica.guid, _guids(held.snapshots[:1])) for site, held in sides]
+    # what it prunes of its own changes nothing about that
+    evidence = [(site.id, held.replica.guid or _guids(held.snapshots[:1])) for site, held in sides]
     names = dict.fromkeys(s.name for outcome in apart if outcome.held for s in outcome.held.snapshots)
     hosts = " and ".join(f"{outcome.site.dataset(strand.path)} on {outcome.site.host}" for outcome in apart)
     reason = strand.course.reason if not isinstance(strand.course, Course) else _cause(scene, strand.course, apart)

@@ -103,8 +103,14 @@ def _can_follow(scene: Scene, path: str, leader: Site, other: Site) -> bool:
     """Whether the leader's history applies to another's as it is, or once a third has brought what links the two."""
     lead, held = leader.histories[path], other.histories[path]
     relation = relate(lead, held)
-    if not isinstance(relation, Unrelated):
-        return isinstance(relation, FastForward | Unclear)
+    if isinstance(relation, FastForward | Unclear):
+        return True
+    written = (
+        [snapshot for snapshot in relation.common.own if snapshot.written] if isinstance(relation, Diverged) else []
+    )
+    thirds = (site.histories.get(path) for site in scene.sites if site is not leader and site is not other)
+    if held.replica.written or (written and not any(third and third.find(written[-1].guid) for third in thirds)):
+        return False  # nobody has what was written here, so no stream goes on after it
     wanted = tuple(snapshot for snapshot in lead.snapshots if scene.wants(snapshot))
     return bool(route(scene, Wish(path, other, held, wanted, leader, None)).legs)
 

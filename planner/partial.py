@@ -1,6 +1,7 @@
 """A stream that broke off: its rest, and what may follow that, or dropping what came of it."""
 
 from dataclasses import replace
+from itertools import chain as chain_of
 
 from planner.admission import failure_of
 from planner.histories import FastForward, History, Unclear, history, relate
@@ -63,10 +64,22 @@ def continued(scene: Scene, course: Course, outcome: Outcome, text: str) -> Outc
 def _undroppable(scene: Scene, outcome: Outcome, token: ResumeToken) -> str | None:
     """Why what nobody in this group can continue stays all the same."""
     dataset = outcome.site.dataset(outcome.path)
+    unheard = _unheard(scene, outcome.site)
+    if unheard is not None:
+        return f"what {unheard} has is not known yet, and it may be what can continue a transfer into {dataset}"
     group = continued_elsewhere(scene, outcome.path, outcome.site, token)
     if group is not None:
         return f"{dataset} waits for a transfer of the group {group}"
     return undroppable(outcome.site.member, dataset) if outcome.is_partial else None
+
+
+def _unheard(scene: Scene, target: Site) -> str | None:
+    """Another member of a group of the target's whose agent has not reported anything so far."""
+    near = [each.members for each in scene.work.neighbours if any(m.system_id == target.id for m in each.members)]
+    for member in chain_of(scene.members.values(), *near):
+        if member.reported_at is None and member.system_id != target.id:
+            return member.hostname
+    return None
 
 
 def _unfit_to_continue(outcome: Outcome, sent: History, token: ResumeToken) -> str | None:
@@ -110,5 +123,8 @@ def _followed(scene: Scene, course: Course, outcome: Outcome, source: Site, toke
     todo = newer[places[0] + 1 :] if places else newer
     todo = tuple(snapshot for snapshot in todo if snapshot.guid not in obstacles(outcome, todo))
     wish = replace(wish_of(course, outcome, todo), start=history(received))
-    more = chain(scene, wish, route(scene, wish), outcome.steps[0].action_id, room_for(outcome.site, received.dataset))
+    room = room_for(outcome.site, received.dataset)
+    if room is not None:
+        room -= outcome.steps[0].estimated_size_bytes or 0
+    more = chain(scene, wish, route(scene, wish), outcome.steps[0].action_id, room)
     return replace(outcome, steps=outcome.steps + more.steps, reasons=left_out(more))

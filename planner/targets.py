@@ -184,13 +184,14 @@ def _above(scene: Scene, outcome: Outcome, done: Done) -> _Above:
 
 def _brought_by(scene: Scene, target: Site, name: str) -> str | None:
     """The other group that receives a dataset on a target, so that it may not be made empty there."""
-    for each in scene.work.neighbours:
+    for each in sorted(scene.work.neighbours, key=lambda neighbour: neighbour.policy.group_id):
         policy, members = each.policy, {member.system_id: member for member in each.members}
         path = path_of(members[target.id], name) if target.id in members else None
         if path is None or target.id == policy.hub or not policy.enabled:
             continue
         senders = [policy.hub] if policy.hub in members else [other for other in members if other != target.id]
-        held = (members[sender].replicas.get(dataset_of(members[sender], path)) for sender in senders if sender)
+        names_there = ((members[sender], dataset_of(members[sender], path)) for sender in senders if sender)
+        held = (member.replicas.get(there) or member.absent.get(there) for member, there in names_there)
         names = (snapshot.name for replica in held if replica is not None for snapshot in replica.snapshots)
         if selects(policy.include, policy.exclude, path) and any(
             selects(policy.snapshot_include, policy.snapshot_exclude, snapshot) for snapshot in names

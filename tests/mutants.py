@@ -32,6 +32,8 @@ UNIT_TESTS = tuple(
             "plan_obeyed",
             "plan_held_back",
             "plan_tokens",
+            "plan_corners",
+            "remedies_corners",
             "plan_real",
             "encryption",
             "other_names",

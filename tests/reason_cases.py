@@ -171,6 +171,8 @@ def _under_way() -> Iterator[Case]:
         "another group goes on with it", [old, changed(b, resume_token=TOKEN)], hub_policy(), Work(neighbours=(other,))
     )
     yield Case("its name is taken", [a, changed(members_of("B: 1 x@2")[0], resume_token=TOKEN)], hub_policy())
+    silent = replace(members_of("C: none")[0], reported_at=None)
+    yield Case("while one has said nothing", [old, changed(b, resume_token=TOKEN), silent], hub_policy())
     yield Case("one that can't be read", [a, changed(b, resume_token="1-x")], hub_policy())
     yield Case(
         "one that a paused member can continue",
@@ -182,7 +184,13 @@ def _under_way() -> Iterator[Case]:
 
 
 def _conflicts() -> Iterator[Case]:
-    for picture in ("A: 1 2 3 B: 1 2 X", "A: 1 2 3 B: 1 2 *", "A: 1 B: 1 X", "A: 1 2 3 B: 1 ? C: 1 X"):
+    for picture in (
+        "A: 1 2 3 B: 1 2 X",
+        "A: 1 2 3 B: 1 2 *",
+        "A: 1 B: 1 X",
+        "A: 1 2 3 B: 1 ? C: 1 X",
+        "A: 1 2 3 B: 1 2 X C: 1 Y",
+    ):
         yield drawn(picture)
     for picture in ("A: 3 B: 1 2", "A: 1 2 B: 3", "A: 1 3 B: 2", "A: none B: 1"):
         yield drawn(picture)

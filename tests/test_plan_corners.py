@@ -23,6 +23,47 @@ def test_a_transfer_can_not_end_under_a_name_that_is_taken_meanwhile() -> None:
     assert "is another snapshot of that name, so the transfer that broke off can't end" in reasons(made, "B")
 
 
+def test_nothing_is_dropped_before_all_have_said_what_they_have() -> None:
+    a, b, c = *members_of("A: 1 3"), with_token(members_of("B: 1")[0], TOKEN), *members_of("C: none")
+    silent = replace(c, reported_at=None)
+    made = plan_group(hub_policy(), [a, b, silent], NO_WORK, NOW)
+    assert "what hostC has is not known yet" in reasons(made, "B")
+    beside = Work(neighbours=(Neighbour(replace(hub_policy(), group_id="g2", name="other", hub="C"), (b, silent)),))
+    assert plan_group(hub_policy(), [a, b], beside, NOW).steps == ()
+    assert "B abort_receive" in draw(plan_group(hub_policy(), [a, b, c], NO_WORK, NOW))
+
+
+def test_what_follows_a_broken_transfer_has_the_room_that_its_rest_leaves() -> None:
+    a, b = members_of("A: 1 2 3"), with_token(members_of("B: 1")[0], TOKEN)
+    sized = [replace(snap, written=600) for snap in a[0].replicas["tank/data"].snapshots]
+    hub = replace(a[0], replicas={"tank/data": replace(a[0].replicas["tank/data"], snapshots=tuple(sized))})
+    for room, steps in ((700, "B rest of 2"), (900, "B rest of 2, B 2-3")):
+        held = replace(b.replicas["tank/data"], available=room)
+        there = replace(b, replicas={**b.replicas, "tank/data": held})
+        assert draw(plan_group(hub_policy(), [hub, there], NO_WORK, NOW)) == steps
+
+
+def test_among_peers_one_follows_over_a_third_though_an_old_snapshot_is_common() -> None:
+    assert draw(plan_group(peers_policy(), members_of("A: 1 3 4 B: 1 4 5 C: 1 3"), NO_WORK, NOW))
+
+
+def test_a_parent_that_another_group_brings_once_a_pool_is_back_is_not_made() -> None:
+    a = member_with("A", "", {"data/kid": "1 2"})
+    b = members_of("B: none")[0]
+    c = members_of("C: 1 2")[0]
+    other = replace(hub_policy(), group_id="g2", name="other", hub="C")
+    for there in (c, replace(c, replicas={}, absent=c.replicas)):
+        made = plan_group(hub_policy(), [a, b], Work(neighbours=(Neighbour(other, (there, b)),)), NOW)
+        assert made.steps == ()
+        assert "which the group other brings" in reasons(made, "B")
+
+
+def test_what_a_diverged_one_shared_last_is_said_of_each() -> None:
+    made = plan_group(hub_policy(), members_of("A: 1 2 3 4 B: 1 2 3 X C: 1 Y"), NO_WORK, NOW)
+    (conflict,) = [each for each in made.conflicts if each.type == "diverged"]
+    assert "changed after 3 and 1, the last snapshots in common with hostA" in conflict.reason
+
+
 def test_what_is_there_in_part_is_not_made_as_a_parent() -> None:
     a = member_with("A", "", {"data": "5@skip", "data/kid": "1 2"})
     b = with_token(member_with("B", "", {"data": "()"}), "1-abc-def")
