@@ -257,7 +257,8 @@ def _gone_of(store: Store, system_ids: Iterable[str]) -> Iterable[Gone]:
     for system_id in system_ids:
         for shard in store.history_segments(system_id):
             for gone in store.read(shard).gone.all():
-                yield from (Gone(system_id, gone.dataset, row.guid) for row in gone.rows if row.guid)
+                hub_of = tuple(gone.hub_of)
+                yield from (Gone(system_id, gone.dataset, row.guid, hub_of=hub_of) for row in gone.rows if row.guid)
 
 
 def member_by_id(members: Iterable[Member], system_id: str) -> Member:

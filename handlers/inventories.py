@@ -17,6 +17,7 @@ from handlers.events import record
 from handlers.reports import ReportedInventory, columns_of, listing_of, read_json, read_listing
 from handlers.request import TSV, Answer, Request
 from handlers.resolving import settle_decisions
+from handlers.sync_groups import led_by
 from handlers.values import identity
 from handlers.wire import decode_json, etag_of, require_match
 from planner.names import dataset_problem
@@ -105,10 +106,18 @@ def _keep_report(request: Request, system: System, reported: ReportedInventory, 
         )
         view.reports.put(report)
         for dataset, rows in compared.gone.items():
-            tx[history].gone.put(GoneRow(id=f"{request.id}-{dataset}", dataset=dataset, at=request.now, rows=rows))
+            keep_gone(request, tx[history], system.id, dataset, rows)
         _confirm(request, tx[beats], system.id)
         _record_report(request, system, compared, changed)
     return _counts(report, view, compared)
+
+
+def keep_gone(request: Request, history: Any, system_id: str, dataset: str, rows: list[SnapshotRow]) -> None:
+    """Keep what a system no longer has, with what the system was when it let that go."""
+    if rows:
+        led = led_by(request, system_id)
+        gone_id = f"{request.id}-{dataset}"
+        history.gone.put(GoneRow(id=gone_id, dataset=dataset, at=request.now, rows=rows, hub_of=led))
 
 
 def _record_report(request: Request, system: System, compared: Comparison, changed: bool) -> None:

@@ -9,12 +9,12 @@ from handlers import answers as a
 from handlers.bodies import SnapshotBody
 from handlers.errors import Forbidden, Invalid, require_valid
 from handlers.events import record
-from handlers.inventories import put_dataset
+from handlers.inventories import keep_gone, put_dataset
 from handlers.request import Answer, Request
 from handlers.snapshots import find_snapshot, full_name, metadata_key, present_snapshot
 from handlers.values import MAX_GUID, guid, legal_name, number, with_offset
 from store import REGISTRY, NotFound, Shard, history_of, inventory_of
-from store.documents import DatasetDoc, GoneRow, Report, SnapshotRow
+from store.documents import DatasetDoc, Report, SnapshotRow
 
 
 def report_snapshot(request: Request, body: SnapshotBody) -> Answer[a.Snapshot]:
@@ -54,7 +54,7 @@ def _store_snapshots(request: Request, bodies: list[SnapshotBody], loc_of: Any) 
             view, history = (tx[shard] for shard in _shards_of(request, system_id))
             stored[system_id, dataset], replaced = _with_rows(_known(view.datasets, dataset), reported)
             put_dataset(view, stored[system_id, dataset])
-            _keep_gone(request, history, dataset, replaced)
+            keep_gone(request, history, system_id, dataset, replaced)
         for system_id in systems:
             view, _ = (tx[shard] for shard in _shards_of(request, system_id))
             if view.changed:
@@ -72,11 +72,6 @@ def _shards_of(request: Request, system_id: str) -> tuple[Shard[Any], Shard[Any]
 def _known(datasets: Any, dataset: str) -> DatasetDoc:
     known: DatasetDoc = datasets.get(dataset) if dataset in datasets else DatasetDoc(id=dataset, reported=False)
     return known
-
-
-def _keep_gone(request: Request, history: Any, dataset: str, rows: list[SnapshotRow]) -> None:
-    if rows:
-        history.gone.put(GoneRow(id=f"{request.id}-{dataset}", dataset=dataset, at=request.now, rows=rows))
 
 
 def _checked(request: Request, bodies: list[SnapshotBody], loc_of: Any) -> list[Single]:
@@ -226,6 +221,6 @@ def forget_snapshot(request: Request, snapshot_id: str) -> None:
             metadata = {key: value for key, value in metadata.items() if key != metadata_key(row)} or msgspec.UNSET
         changed = msgspec.structs.replace(current, snapshots=left, snapshot_metadata=metadata)
         put_dataset(view, changed)
-        _keep_gone(request, history, document.id, gone)
+        keep_gone(request, history, system_id, document.id, gone)
         _forget_digest(view, request.now)
         record(request, "snapshot.forgotten", subject=f"{document.id}@{row.name}", system_id=system_id)

@@ -118,6 +118,11 @@ def visible_groups(request: Request) -> list[SyncGroup]:
     return [group for group in groups if group.has(request.caller.system_id)] if request.caller.is_agent else groups
 
 
+def led_by(request: Request, system_id: str) -> list[str]:
+    """The ids of the groups whose hub a system is."""
+    return [group.id for group in all_groups(request) if group.hub_system_id == system_id]
+
+
 def interval_s(request: Request, group: SyncGroup) -> int:
     """The group's pace."""
     return group.options.sync_interval_seconds or request.config.default_sync_interval_s

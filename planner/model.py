@@ -275,6 +275,7 @@ class Gone:
     dataset: str
     guid: str
     name: str = ""  # what followed "@"
+    hub_of: tuple[str, ...] = ()  # ids of the groups whose hub the system was then
 
 
 @dataclass(frozen=True, slots=True)

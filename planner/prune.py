@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from planner.credits import apply_credits
 from planner.globs import selects
 from planner.histories import History, Mark, history, is_certain
-from planner.model import Bookmark, Member, Plan, Policy, Snapshot, Step, Verdict, Work
+from planner.model import Bookmark, Gone, Member, Plan, Policy, Snapshot, Step, Verdict, Work
 from planner.names import own_bookmark
 from planner.outlines import is_level
 from planner.paths import is_internal, is_set_aside, path_of
@@ -378,11 +378,16 @@ def _why_it_may_go(keeper: _Copy | None) -> str:
     return f"no transfer needs it, and {keeper.member.hostname} keeps a copy"
 
 
+def is_by_hub(policy: Policy, row: Gone) -> bool:
+    """Whether it went where the hub is while that was the hub: a spoke lets go of what others have to keep."""
+    return row.system_id == policy.hub and policy.group_id in row.hub_of
+
+
 def _gone_on_the_hub(policy: Policy, work: Work) -> dict[str, set[str]]:
-    """The guids that the hub once reported and later did not, by its dataset."""
+    """The guids that the hub, as such, once reported and later did not, by its dataset."""
     gone: dict[str, set[str]] = {}
     for row in work.gone:
-        if row.system_id == policy.hub:
+        if is_by_hub(policy, row):
             gone.setdefault(row.dataset, set()).add(row.guid)
     return gone
 

@@ -275,6 +275,7 @@ class GoneRow(Struct, kw_only=True, frozen=True):
     dataset: str
     at: datetime
     rows: list[SnapshotRow]
+    hub_of: list[str] = field(default_factory=list)  # ids of the groups whose hub the system was then
 
 
 class Alert(Struct, kw_only=True, frozen=True):

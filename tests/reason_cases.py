@@ -331,11 +331,11 @@ def case_step() -> Any:
 
 def _pruned() -> Iterator[Case]:
     a, b = members_of("A: 1 2 3 B: 1 2 3")
-    gone = (Gone("A", "tank/data", "1"),)
+    gone = (Gone("A", "tank/data", "1", hub_of=("g",)),)
     mirror = hub_policy(delete="mirror")
     pruned = members_of("A: 2 3 B: 1 2 3")
     yield Case("destroyed on the hub", pruned, mirror, Work(gone=gone))
-    several = Work(gone=(*gone, Gone("A", "tank/data", "2")))
+    several = Work(gone=(*gone, Gone("A", "tank/data", "2", hub_of=("g",))))
     yield Case("several", members_of("A: 3 B: 1 2 3"), mirror, several)
     yield Case("guarded", pruned, mirror, Work(gone=gone, guards=(Guard("B", "tank/data"),)))
     yield Case("written unknown", [pruned[0], changed(pruned[1], written=None)], mirror, Work(gone=gone))

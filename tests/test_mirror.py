@@ -14,7 +14,7 @@ PATIENT = 200 * DAY  # nobody is late
 
 
 def gone(*guids: str, system: str = "A", dataset: str = "tank/data") -> tuple[Gone, ...]:
-    return tuple(Gone(system, dataset, guid) for guid in guids)
+    return tuple(Gone(system, dataset, guid, hub_of=("g",)) for guid in guids)
 
 
 def mirrored(picture: str, *guids: str, work: Work | None = None, **fields: Any) -> Plan:

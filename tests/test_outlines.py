@@ -195,7 +195,10 @@ def _world(dice: Random) -> tuple[Policy, list[Member], Work]:
     past = tuple(_snapshot(str(number), number) for number in range(90, 90 + dice.randrange(1, 6)))
     members = [_member(dice, system, past) for system in "ABCD"[: dice.randrange(2, 5)]]
     gone = tuple(
-        Gone(member.system_id, "tank/data", str(guid)) for member in members for guid in range(88, 96) if _seldom(dice)
+        Gone(member.system_id, "tank/data", str(guid), hub_of=("g",))
+        for member in members
+        for guid in range(88, 96)
+        if _seldom(dice)
     )
     guards = tuple(Guard(member.system_id, "tank/data") for member in members if _seldom(dice))
     near = replace(_policy(dice), group_id="other", name="other")

@@ -226,7 +226,7 @@ def test_what_arrived_since_the_last_report_counts() -> None:
 # --- what the group wants ------------------------------------------------------------------------
 
 DIRECTIONAL = replace(POLICY, directional=True, hub="A")
-GONE = Work(gone=(Gone("A", "tank/data", "1"),))
+GONE = Work(gone=(Gone("A", "tank/data", "1", hub_of=("group",)),))
 
 
 def test_what_the_hub_pruned_is_no_longer_wanted() -> None:
@@ -238,8 +238,15 @@ def test_what_the_hub_pruned_is_no_longer_wanted() -> None:
     assert droppable(judge(those, DIRECTIONAL)) == "B 2"  # perhaps the hub never had it
     assert droppable(judge(those, POLICY, GONE)) == "B 2"  # without a hub, nobody decides that alone
     hub_b = replace(DIRECTIONAL, hub="B")
-    assert droppable(judge(members("A: 1 2 3  B: 2 3"), hub_b, Work(gone=(Gone("B", "tank/data", "1"),)))) == "A 1 2"
-    by_another = Work(gone=(Gone("B", "tank/data", "1"), Gone("A", "tank/other", "1")))
+    assert (
+        droppable(
+            judge(members("A: 1 2 3  B: 2 3"), hub_b, Work(gone=(Gone("B", "tank/data", "1", hub_of=("group",)),)))
+        )
+        == "A 1 2"
+    )
+    by_another = Work(
+        gone=(Gone("B", "tank/data", "1", hub_of=("group",)), Gone("A", "tank/other", "1", hub_of=("group",)))
+    )
     assert droppable(judge(those, DIRECTIONAL, by_another)) == "B 2"
 
 
@@ -248,7 +255,7 @@ def test_what_came_back_to_the_hub_is_wanted() -> None:
 
 
 def test_a_dataset_that_the_hub_lost_was_not_pruned() -> None:
-    everything = Work(gone=tuple(Gone("A", "tank/data", guid) for guid in "123"))
+    everything = Work(gone=tuple(Gone("A", "tank/data", guid, hub_of=("group",)) for guid in "123"))
     assert droppable(judge(members("A:  B: 1 2 3"), DIRECTIONAL, everything)) == "nothing"
     assert droppable(judge(members("B: 1 2 3"), DIRECTIONAL, everything)) == "nothing"
     assert droppable(judge(members("A: ~9  B: 1 2 3"), DIRECTIONAL, everything)) == "nothing"
@@ -362,7 +369,10 @@ def test_what_arrived_in_another_group_since_the_last_report_counts() -> None:
 def test_what_another_group_has_only_one_copy_of_stays_until_there_is_another() -> None:
     def beside(picture: str, **fields: Any) -> str:
         other = replace(POLICY, group_id="other", name="offsite", **fields)
-        work = Work(neighbours=(Neighbour(other, tuple(members(picture))),), gone=(Gone("B", "tank/data", "2"),))
+        work = Work(
+            neighbours=(Neighbour(other, tuple(members(picture))),),
+            gone=(Gone("B", "tank/data", "2", hub_of=("other",)),),
+        )
         return droppable(judge(members("A: 1 2 3  B: 1 2 3"), work=work))
 
     assert beside("B: 1 2 3  C: 1 2 3") == "B 1 2"
