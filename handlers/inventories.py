@@ -106,16 +106,15 @@ def _keep_report(request: Request, system: System, reported: ReportedInventory, 
         )
         view.reports.put(report)
         for dataset, rows in compared.gone.items():
-            keep_gone(request, tx[history], system.id, dataset, rows)
+            keep_gone(request, tx[history], dataset, rows, led_by(request, system.id))
         _confirm(request, tx[beats], system.id)
         _record_report(request, system, compared, changed)
     return _counts(report, view, compared)
 
 
-def keep_gone(request: Request, history: Any, system_id: str, dataset: str, rows: list[SnapshotRow]) -> None:
-    """Keep what a system no longer has, with what the system was when it let that go."""
+def keep_gone(request: Request, history: Any, dataset: str, rows: list[SnapshotRow], led: list[str]) -> None:
+    """Keep what a system no longer has, with the groups in which others may follow it in that."""
     if rows:
-        led = led_by(request, system_id)
         gone_id = f"{request.id}-{dataset}"
         history.gone.put(GoneRow(id=gone_id, dataset=dataset, at=request.now, rows=rows, hub_of=led))
 

@@ -12,6 +12,7 @@ from handlers.events import record
 from handlers.inventories import keep_gone, put_dataset
 from handlers.request import Answer, Request
 from handlers.snapshots import find_snapshot, full_name, metadata_key, present_snapshot
+from handlers.sync_groups import led_by
 from handlers.values import MAX_GUID, guid, legal_name, number, with_offset
 from store import REGISTRY, NotFound, Shard, history_of, inventory_of
 from store.documents import DatasetDoc, Report, SnapshotRow
@@ -54,7 +55,7 @@ def _store_snapshots(request: Request, bodies: list[SnapshotBody], loc_of: Any) 
             view, history = (tx[shard] for shard in _shards_of(request, system_id))
             stored[system_id, dataset], replaced = _with_rows(_known(view.datasets, dataset), reported)
             put_dataset(view, stored[system_id, dataset])
-            keep_gone(request, history, system_id, dataset, replaced)
+            keep_gone(request, history, dataset, replaced, led_by(request, system_id))
         for system_id in systems:
             view, _ = (tx[shard] for shard in _shards_of(request, system_id))
             if view.changed:
@@ -221,6 +222,6 @@ def forget_snapshot(request: Request, snapshot_id: str) -> None:
             metadata = {key: value for key, value in metadata.items() if key != metadata_key(row)} or msgspec.UNSET
         changed = msgspec.structs.replace(current, snapshots=left, snapshot_metadata=metadata)
         put_dataset(view, changed)
-        keep_gone(request, history, system_id, document.id, gone)
+        keep_gone(request, history, document.id, gone, led=[])  # no word of its pool, so nobody follows it in that
         _forget_digest(view, request.now)
         record(request, "snapshot.forgotten", subject=f"{document.id}@{row.name}", system_id=system_id)

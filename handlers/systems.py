@@ -151,9 +151,9 @@ def clock_ahead_s(request: Request) -> int | None:
     """How far the caller's clock is ahead of ours, by its Date header (RFC 9110, 6.6.1); None without one."""
     try:
         said = parsedate_to_datetime(request.headers.get("date", ""))
-    except ValueError:
+        return round((said.replace(tzinfo=said.tzinfo or UTC) - request.now).total_seconds())
+    except (ValueError, OverflowError):
         return None
-    return round((said.replace(tzinfo=said.tzinfo or UTC) - request.now).total_seconds())
 
 
 def _was_changed(store: Store, beat: Heartbeat) -> bool:

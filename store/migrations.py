@@ -52,5 +52,7 @@ def brought_along(name: str, data: bytes, file: str) -> bytes:
     if meta.schema >= codec.SCHEMA:
         return data
     for schema in range(meta.schema, codec.SCHEMA):
+        if schema not in MIGRATIONS:
+            raise codec.damaged(file, f"its schema is {schema}")
         tables = MIGRATIONS[schema](name, tables)
     return ShardStorage(tables).encode(codec.next_meta(meta))

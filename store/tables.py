@@ -91,9 +91,12 @@ class TinyContent:
 
     def load(self, table: str, kind: type[Any]) -> Rows:
         rows: Rows = {}
-        for found in self._tinydb.table(table, cache_size=0):
-            document = codec.convert_document(found, kind, self._file)
-            rows[document.id] = (found.doc_id, document)
+        try:
+            for found in self._tinydb.table(table, cache_size=0):
+                document = codec.convert_document(found, kind, self._file)
+                rows[document.id] = (found.doc_id, document)
+        except ValueError as error:  # TinyDB numbers documents
+            raise codec.damaged(self._file, str(error)) from error
         return rows
 
     def save(self, table: str, rows: Rows) -> None:
@@ -128,7 +131,10 @@ class RawContent:
 
     def load(self, table: str, kind: type[Any]) -> Rows:
         found = self._tables.get(table, {})
-        return {codec.id_of(raw, self._file): (int(doc_id), raw) for doc_id, raw in found.items()}
+        try:
+            return {codec.id_of(raw, self._file): (int(doc_id), raw) for doc_id, raw in found.items()}
+        except ValueError as error:
+            raise codec.damaged(self._file, str(error)) from error
 
     def save(self, table: str, rows: Rows) -> None:
         self._tables[table] = {str(doc_id): raw for doc_id, raw in rows.values()}

@@ -52,4 +52,6 @@ def test_a_failover_deletes_nothing_that_the_new_hub_pruned_before(make_witness:
     boxes.client.call("PUT", f"/sync-groups/{group}", {"hub_system_id": backup.id})
     assert deleted() == []
     let_go("4", "5", "6")
-    assert deleted() == [("tank/a", ["3"])], "that it destroyed as the hub"
+    assert deleted() == ([] if one_by_one else [("tank/a", ["3"])]), (
+        "what it destroyed as the hub, not what was forgotten"
+    )

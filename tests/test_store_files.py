@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -297,6 +298,28 @@ def test_a_damaged_file_is_named_and_the_others_work(
             raise RuntimeError("not reached")
     assert file.read_bytes() == damage
     put_one_of_each_but(store, shard)
+
+
+def test_a_schema_that_never_was_keeps_nothing_from_starting(store: Store, folder: Path) -> None:
+    put_one_of_each(store)
+    file = folder / f"{NAS.name}.json"
+    file.write_bytes(file.read_bytes().replace(b'"schema":1', b'"schema":0'))
+    opened = Store.open(folder)
+    with pytest.raises(StoreError, match=f"{file} has schema 0"):
+        opened.read(NAS)
+    put_one_of_each_but(opened, NAS)
+
+
+@pytest.mark.parametrize("shard", [REGISTRY, NAS], ids=["TinyDB", "bytes"])
+def test_a_damaged_number_of_a_document_is_named(store: Store, folder: Path, shard: Shard[View]) -> None:
+    put_one_of_each(store)
+    file = folder / f"{shard.name}.json"
+    content = file.read_bytes()
+    file.write_bytes(re.sub(rb'("(?:systems|datasets)":\{\s*")1"', rb'\g<1>q"', content))
+    assert file.read_bytes() != content
+    view: Any = Store.open(folder).read(shard)
+    with pytest.raises(StoreError, match=f"{file} is damaged"):
+        (view.systems if shard is REGISTRY else view.datasets).all()
 
 
 def put_one_of_each_but(store: Store, damaged: Shard[View]) -> None:

@@ -149,6 +149,8 @@ def test_every_trouble_that_a_store_can_show(boxes: Boxes, receiver: Receiver) -
     assert dict(in_force(boxes)) == {"conflict": "a", "guard": "tank/a", "clock": None, "pool_full": "vault"}
     boxes.backup.report(row("other", 8), COLUMNS)
     boxes.client.call("POST", f"/systems/{boxes.nas.id}/inventory/accept")
+    beyond = {"Date": "Thu, 26 Nov 2026 00:00:00 +9999999999999"}
+    boxes.backup.call("POST", f"/systems/{boxes.backup.id}/heartbeat", {}, headers=beyond)
     right = {"Date": format_datetime(datetime.now(UTC), usegmt=True)}
     boxes.backup.call("POST", f"/systems/{boxes.backup.id}/heartbeat", {}, headers=right)
     ticks(boxes, 2 * MINUTE, 15 * MINUTE)
