@@ -8,7 +8,7 @@ are away count with what they last reported. What is not known is needed, and wh
 judged by it. A bookmark is needed when it is of such a base, or while any member has never said what it has.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from planner.credits import apply_credits
@@ -40,6 +40,7 @@ class _Copy:
 class _Need:
     reason: str
     by: str | None = None  # a system_id
+    is_chosen: bool = False  # by one group's plan, or as its keeper: another group may choose otherwise
 
 
 @dataclass(slots=True)
@@ -48,9 +49,11 @@ class _Needs:
 
     found: dict[tuple[str, str], list[_Need]] = field(default_factory=dict)
 
-    def add(self, system: str | None, guid: str | None, reason: str, by: str | None = None) -> None:
+    def add(
+        self, system: str | None, guid: str | None, reason: str, by: str | None = None, is_chosen: bool = False
+    ) -> None:
         if system is not None and guid is not None:
-            self.found.setdefault((system, guid), []).append(_Need(reason, by))
+            self.found.setdefault((system, guid), []).append(_Need(reason, by, is_chosen))
 
     def add_all(self, places: Iterable[tuple[str, str, "_Elsewhere"]]) -> None:
         """What other groups need of datasets, given as system, dataset and their needs."""
@@ -121,7 +124,7 @@ def _cases(
     hosts = {member.system_id: member.hostname for member in ordered}
     clones = _clones(ordered)
     stops = _unaccepted(ordered, work)
-    elsewhere = _needed_elsewhere(work, hosts.keys(), now)
+    elsewhere = _needed_elsewhere(work, now)
     known = {member.system_id: member for each in work.neighbours for member in each.members}
     known.update({member.system_id: member for member in ordered})
     unheard = [known[system_id] for system_id in sorted(known) if known[system_id].reported_at is None]
@@ -189,7 +192,7 @@ def _needs(path: str, copies: Sequence[_Copy], work: Work, steps: Iterable[Step]
     return needs
 
 
-def _needed_elsewhere(work: Work, here: Set[str], now: float) -> _Elsewhere:
+def _needed_elsewhere(work: Work, now: float) -> _Elsewhere:
     """What the members of other groups need of the systems that they share with this one."""
     found: dict[tuple[str, str], list[tuple[str, _Need]]] = {}
     for each in sorted(work.neighbours, key=lambda each: each.policy.group_id):
@@ -201,24 +204,24 @@ def _needed_elsewhere(work: Work, here: Set[str], now: float) -> _Elsewhere:
         for path, copies in _copies_by_path(each.policy, members, now).items():
             needs = _needs(path, copies, theirs, (), {})
             pruned = _pruned_on_the_hub(each.policy, copies, gone)
-            _need_kept_copies(_Case(each.policy, copies, needs, None, pruned, clones, (), selected), here)
+            _need_kept_copies(_Case(each.policy, copies, needs, None, pruned, clones, (), selected))
             for copy in copies:
                 for (system, guid), reasons in needs.found.items():
                     if system == copy.system:
                         where = f", in the group {each.policy.name}"
-                        told = [(guid, _Need(need.reason + where, need.by)) for need in reasons]
+                        told = [(guid, replace(need, reason=need.reason + where)) for need in reasons]
                         found.setdefault((system, copy.history.replica.dataset), []).extend(told)
     return found
 
 
-def _need_kept_copies(case: _Case, here: Set[str]) -> None:
-    """What a group wants and no system but those `here` has stays at one of them: others still get it from there."""
-    others = [copy.history.places for copy in case.copies if copy.system not in here]
+def _need_kept_copies(case: _Case) -> None:
+    """What a group wants stays with the one that keeps it there: the others may let theirs go."""
     for copy in case.copies:
         for snapshot in copy.history.snapshots:
-            is_only_here = is_certain(snapshot) and not any(snapshot.guid in places for places in others)
-            if is_only_here and case.wants(snapshot) and _keeper(snapshot, case) in (None, copy):
-                case.needs.add(copy.system, snapshot.guid, "no other system keeps a copy", copy.system)
+            if not case.wants(snapshot) or _firm_needs(snapshot, copy, case):
+                continue  # what must stay anyway needs no choice
+            if _keeper(snapshot, case) in (None, copy):
+                case.needs.add(copy.system, snapshot.guid, "no other system keeps a copy", copy.system, is_chosen=True)
 
 
 def _need_common(needs: _Needs, copy: _Copy, other: _Copy) -> None:
@@ -258,10 +261,10 @@ def _need_planned(needs: _Needs, step: Step, target_host: str) -> None:
     if step.type in ("create", "sync", "resume"):
         reason = f"the next transfer to {target_host} needs it"
         for guid in (base, end, *(snapshot.guid for snapshot in step.delivers)):
-            needs.add(step.source, guid, reason, step.target)
-        needs.add(step.target, base, reason, step.target)
+            needs.add(step.source, guid, reason, step.target, is_chosen=True)
+        needs.add(step.target, base, reason, step.target, is_chosen=True)
     else:
-        needs.add(step.target, end, f"a planned {step.type} needs it", step.target)
+        needs.add(step.target, end, f"a planned {step.type} needs it", step.target, is_chosen=True)
 
 
 def _unaccepted(members: Iterable[Member], work: Work) -> dict[str, _Need]:
@@ -336,14 +339,15 @@ def _firm_needs(snapshot: Snapshot, copy: _Copy, case: _Case) -> list[_Need]:
 def _keeper(snapshot: Snapshot, case: _Case) -> _Copy | None:
     """Who keeps a snapshot so that others may let it go: one, or else all might in the same minute.
 
-    Of those that reported lately, one that must keep it anyway; then the hub; then the first as configured. One that
+    Every group with the same systems must find the same, or each would leave it to the other's. Of those that reported
+    lately, one that must keep it anyway, whatever any group plans; then the hub; then the first as configured. One that
     has it under a name which the group does not want keeps it for nobody.
     """
     found: list[tuple[bool, bool, int]] = []
     for place, copy in enumerate(case.copies):
         held = copy.history.get(snapshot.guid) if copy.counts else None
         if held is not None:
-            must = bool(_firm_needs(held, copy, case))
+            must = any(not need.is_chosen for need in _firm_needs(held, copy, case))
             if must or case.wants(held):
                 found.append((not must, copy.system != case.policy.hub, place))
     return case.copies[min(found)[2]] if found else None

@@ -279,14 +279,16 @@ def test_a_transfer_under_way_keeps_the_bookmark_that_it_started_from() -> None:
 # --- other groups ----------------------------------------------------------------------------------
 
 
-def beside(picture: str) -> Work:
+def beside(picture: str, hub: str | None = None) -> Work:
     """What a group of the same datasets adds, and that A has destroyed 1."""
     members = tuple(members_of(picture))
-    return Work(gone=gone("1"), neighbours=(Neighbour(replace(peers_policy(), group_id="h", name="other"), members),))
+    policy = replace(peers_policy(), group_id="h", name="other", hub=hub)
+    return Work(gone=gone("1"), neighbours=(Neighbour(policy, members),))
 
 
 def test_what_another_group_goes_on_from_is_neither_deleted_nor_released() -> None:
-    assert draw(mirrored("A: 2 3 B: 1 2 3", work=beside("B: 1 2 3 C: 1 2 3"))) == "B delete 1"
+    assert draw(mirrored("A: 2 3 B: 1 2 3", work=beside("B: 1 2 3 C: 1 2 3", hub="C"))) == "B delete 1"
+    assert draw(mirrored("A: 2 3 B: 1 2 3", work=beside("B: 1 2 3 C: 1 2 3"))) == "nothing", "B keeps it for C"
     assert draw(mirrored("A: 2 3 B: 1 2 3", work=beside("B: 1 2 3 C: 1"))) == "nothing"
     assert draw(mirrored("A: 2 3 B: 1 2 3", work=beside("B: 1 2 3 C-: 1"))) == "nothing"
     assert released("A: #1@zfs-sync-1 2 3 B: 2 3", work=beside("A: #1@zfs-sync-1 2 3 C: 1")) == "nothing"

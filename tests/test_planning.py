@@ -128,7 +128,7 @@ def test_what_neighbours_need_is_not_overlooked() -> None:
     asking = Remembering()
     deleted = []
     for passed, other in enumerate(("B: 97 98 99 D: 97 98", "B: 97 98 99 D: 97 98 99") * 2):
-        near = Neighbour(replace(peers_policy(), group_id="other", name="other"), tuple(members_of(other)))
+        near = Neighbour(replace(peers_policy(), group_id="other", name="other", hub="D"), tuple(members_of(other)))
         work = Work(gone=(Gone("A", "tank/data", "98", hub_of=("g",)),), neighbours=(near,))
         deleted.append(draw(asking.ask(policy, members, work, NOW + passed)))
     assert deleted == ["nothing", "B delete 98"] * 2

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from planner import plan_group
-from planner.model import Gone, Work
+from planner.model import Gone, Neighbour, Plan, Snapshot, Work
 from tests.boxes import COLUMNS, empty_boxes, listing
 from tests.pictures import NOW, draw, hub_policy, members_of
+from tests.test_prune import NOW as PRUNED_AT
+from tests.test_prune import POLICY, droppable, judge, members, step
 
 # --- a spoke becomes the hub ---------------------------------------------------------------------
 
@@ -52,6 +54,48 @@ def test_a_failover_deletes_nothing_that_the_new_hub_pruned_before(make_witness:
     boxes.client.call("PUT", f"/sync-groups/{group}", {"hub_system_id": backup.id})
     assert deleted() == []
     let_go("4", "5", "6")
-    assert deleted() == ([] if one_by_one else [("tank/a", ["3"])]), (
-        "what it destroyed as the hub, not what was forgotten"
-    )
+    assert deleted() == ([] if one_by_one else [("tank/a", ["3"])]), "what was destroyed, not what was forgotten"
+
+
+# --- two groups, one copy ------------------------------------------------------------------------
+
+BOTH = (
+    ("A: 1 2  B: 1 2", {"snapshot_exclude": ("s1",)}, "A: 1 2  C: 1 2", {}),
+    ("A: 1 2  B: 1 2", {}, "A: 1 2  C: 1 2", {}),
+    ("A: 1 2  B: 1 2", {"hub": "A"}, "A: 1 2  B: 1 2", {"hub": "B"}),
+    ("A: 1 2  B: 1 2  C: 1 2", {"hub": "A"}, "A: 1 2  B: 1 2  C: 1 2", {"hub": "B", "snapshot_exclude": ("s1",)}),
+    ("A: 1 2  C: 1 2", {"hub": "C"}, "A: 1 2  B: 1 2  C: 1", {"hub": "A"}),
+)
+
+
+@pytest.mark.parametrize(("picture", "fields", "other_picture", "other_fields"), BOTH)
+def test_the_advice_of_two_groups_leaves_a_copy_to_each(
+    picture: str, fields: dict[str, Any], other_picture: str, other_fields: dict[str, Any]
+) -> None:
+    one = (replace(POLICY, group_id="one", name="one", **fields), tuple(members(picture)))
+    two = (replace(POLICY, group_id="two", name="two", **other_fields), tuple(members(other_picture)))
+    dropped: set[str] = set()
+    for (policy, those), other in ((one, two), (two, one)):
+        verdicts = judge(list(those), policy, Work(neighbours=(Neighbour(*other),)))
+        dropped |= {verdict.system_id for verdict in verdicts if not verdict.needed and verdict.snapshot.name == "s1"}
+    for policy, those in (one, two):
+        if "s1" not in policy.snapshot_exclude:
+            assert {member.system_id for member in those} - dropped, "all that follow it let it go"
+
+
+def test_the_plan_of_a_group_does_not_change_who_keeps_a_copy() -> None:
+    """The others don't know the plan, and go by the hub."""
+    first = Snapshot("s1", "1")
+    mark = step("bookmark", target="B", end=first)
+    verdicts = judge(members("A: 1 2  B: 1 2"), plan=Plan(steps=(mark,)))
+    assert droppable(verdicts) == "nothing"
+
+
+def test_a_mirrored_deletion_and_the_advice_of_another_group_leave_a_copy() -> None:
+    a, k, c = *members("A: 1 2"), *members("K: 2"), *members("C: 1 2")
+    one = replace(POLICY, group_id="one", name="one", directional=True, hub="K", delete="mirror", interval_s=10**10)
+    two = replace(POLICY, group_id="two", name="two")
+    gone = (Gone("K", "tank/data", "1", hub_of=("one",)),)
+    mirrored = plan_group(one, [k, a], Work(gone=gone, neighbours=(Neighbour(two, (a, c)),)), PRUNED_AT)
+    assert [each for each in mirrored.steps if each.type == "delete"] == []
+    assert droppable(judge([a, c], two, Work(neighbours=(Neighbour(one, (k, a)),)))) == "C 1"
