@@ -1,5 +1,6 @@
 """A witness over a real store in a temporary folder, or in a database, called through WebTest."""
 
+import subprocess
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,3 +130,15 @@ def witness(make_witness: Any) -> Witness:
 def client(witness: Witness) -> Client:
     """The witness's API with the admin's key."""
     return client_of(witness)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("only root can mount the small file system that this test fills")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)

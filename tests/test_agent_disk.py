@@ -15,17 +15,6 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield made
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    made = tmp_path / "disk"
-    made.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", made], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip("a tmpfs can't be mounted here")
-    yield made
-    subprocess.run(["umount", made], check=True)
-
-
 def wrap(host: Host, folder: Path, program: str, script: str) -> None:
     """Put a script in the place of one of a host's programs."""
     folder.mkdir(exist_ok=True)
@@ -40,13 +29,13 @@ def fill(disk: Path) -> str:
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_nothing_is_rolled_back_by_half_a_listing(world: World, disk: Path, tmp_path: Path, full: bool) -> None:
+def test_nothing_is_rolled_back_by_half_a_listing(world: World, small_disk: Path, tmp_path: Path, full: bool) -> None:
     """zfs list ends with 0 though nothing could be written; what is cut off are the youngest, which would go."""
     host, big = world.backup, "vault/nas/big"
-    host.configure(state_dir=disk, parallel=1)
+    host.configure(state_dir=small_disk, parallel=1)
     said = f'out=$({FAKE}/zfs "$@"); status=$?; [ -z "$out" ] || printf "%s\\n" "$out" 2>/dev/null || :; exit $status'
     wrap(host, tmp_path / "bin", "zfs", said)
-    when_started = f'case "$*" in */r2/start*) {fill(disk) if full else ":"} ;; esac'
+    when_started = f'case "$*" in */r2/start*) {fill(small_disk) if full else ":"} ;; esac'
     wrap(host, tmp_path / "bin", "curl", f'/usr/bin/curl "$@"; status=$?; {when_started}; exit $status')
     with host.pools() as pools:
         for dataset, count in (("vault/nas/small", 3), (big, 200)):
@@ -65,29 +54,31 @@ def test_nothing_is_rolled_back_by_half_a_listing(world: World, disk: Path, tmp_
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_run_ends_though_no_worker_can_say_what_it_takes(
-    world: World, disk: Path, tmp_path: Path, shell: str
+    world: World, small_disk: Path, tmp_path: Path, shell: str
 ) -> None:
-    world.nas.configure(state_dir=disk)
-    full = f'case "$*" in */2) {fill(disk)} ;; esac'
+    world.nas.configure(state_dir=small_disk)
+    full = f'case "$*" in */2) {fill(small_disk)} ;; esac'
     wrap(world.nas, tmp_path / "bin", "mkdir", f'/bin/mkdir "$@"; status=$?; {full}; exit $status')
     world.witness.plan = [world.transfer(1), world.transfer(3, base=1, depends_on="a1")]
     run = world.nas.agent("run", shell=shell)
     assert run.returncode == 1
     assert "cannot write in" in run.stderr
     assert not world.witness.bodies("/start")
-    (disk / "fill").unlink()
+    (small_disk / "fill").unlink()
     (tmp_path / "bin/mkdir").unlink()
     run = world.nas.agent("run", shell=shell)
     assert run.returncode == 0, run.stderr
 
 
-def test_half_a_listing_is_not_reported(world: World, disk: Path, tmp_path: Path) -> None:
-    world.nas.configure(state_dir=disk)
+def test_half_a_listing_is_not_reported(world: World, small_disk: Path, tmp_path: Path) -> None:
+    world.nas.configure(state_dir=small_disk)
     with world.nas.pools() as pools:
         for number in range(400):
             pools.snapshot("tank/home videos", f"daily-2026-{number:03}")
     said = f'out=$({FAKE}/zfs "$@"); status=$?; [ -z "$out" ] || printf "%s\\n" "$out" 2>/dev/null || :; exit $status'
     wrap(world.nas, tmp_path / "bin", "zfs", said)
-    subprocess.run(["dd", "if=/dev/zero", f"of={disk}/fill", "bs=4096", "count=244"], capture_output=True, check=True)
+    subprocess.run(
+        ["dd", "if=/dev/zero", f"of={small_disk}/fill", "bs=4096", "count=244"], capture_output=True, check=True
+    )
     assert world.nas.agent("report").returncode == 1
     assert not world.witness.bodies("/inventory")

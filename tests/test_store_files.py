@@ -6,7 +6,6 @@ import re
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -438,18 +437,6 @@ def test_a_damaged_secret_is_refused(store: Store, folder: Path) -> None:
 
 
 # --- a full disk, a read-only one ----------------------------------------------------------------
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip("only root can mount the small file system that this test fills")
-    yield disk
-    subprocess.run(["umount", "-l", disk], check=True)
 
 
 def test_a_full_disk_leaves_the_old_content(small_disk: Path) -> None:
