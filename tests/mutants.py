@@ -34,6 +34,8 @@ UNIT_TESTS = tuple(
             "plan_tokens",
             "plan_corners",
             "remedies_corners",
+            "prune_corners",
+            "commands",
             "plan_real",
             "encryption",
             "other_names",
