@@ -85,7 +85,8 @@ def _unheard(scene: Scene, target: Site) -> str | None:
 def _unfit_to_continue(outcome: Outcome, sent: History, token: ResumeToken) -> str | None:
     """Why the rest of a stream would be refused, although its source still has it."""
     held, end = outcome.held, sent.get(token.to_guid)
-    for reason in obstacles(outcome, (end,) if end is not None else ()).values():
+    is_there = held is not None and held.get(token.to_guid) is not None
+    for reason in obstacles(outcome, (end,) if end is not None and not is_there else ()).values():
         return f"{reason}, so the transfer that broke off can't end: rename it"
     if token.from_guid is None or held is None:
         return None
