@@ -105,8 +105,9 @@ def _keep_report(request: Request, system: System, reported: ReportedInventory, 
             body_digest=body_digest,
         )
         view.reports.put(report)
+        led = led_by(request, system.id) if compared.gone else []
         for dataset, rows in compared.gone.items():
-            keep_gone(request, tx[history], dataset, rows, led_by(request, system.id))
+            keep_gone(request, tx[history], dataset, rows, led)
         _confirm(request, tx[beats], system.id)
         _record_report(request, system, compared, changed)
     return _counts(report, view, compared)

@@ -51,11 +51,12 @@ def _store_snapshots(request: Request, bodies: list[SnapshotBody], loc_of: Any) 
     with request.store.transaction(*(shard for each in systems for shard in _shards_of(request, each))) as tx:
         for system_id in systems:
             _require_system(request, system_id, "system_id")  # again: it may have been deleted meanwhile
+        led = {system_id: led_by(request, system_id) for system_id in systems}
         for (system_id, dataset), reported in by_dataset.items():
             view, history = (tx[shard] for shard in _shards_of(request, system_id))
             stored[system_id, dataset], replaced = _with_rows(_known(view.datasets, dataset), reported)
             put_dataset(view, stored[system_id, dataset])
-            keep_gone(request, history, dataset, replaced, led_by(request, system_id))
+            keep_gone(request, history, dataset, replaced, led[system_id])
         for system_id in systems:
             view, _ = (tx[shard] for shard in _shards_of(request, system_id))
             if view.changed:

@@ -117,7 +117,7 @@ class Claim:
 def claims_of(scene: Scene) -> tuple[Claim, ...]:
     """What other groups have decided about their losers and not carried out yet."""
     claims: list[Claim] = []
-    for each in sorted(scene.work.neighbours, key=lambda each: each.policy.group_id):
+    for each in scene.work.neighbours_in_order:
         if each.decisions:
             work = replace(scene.work, decisions=each.decisions, neighbours=())
             theirs = scene_of(each.policy, each.members, work, scene.now)

@@ -290,6 +290,11 @@ class Work:
     gone: tuple[Gone, ...] = ()
     neighbours: tuple[Neighbour, ...] = ()
 
+    @property
+    def neighbours_in_order(self) -> list[Neighbour]:
+        """By their ids, since the first one found is named."""
+        return sorted(self.neighbours, key=lambda each: each.policy.group_id)
+
 
 # --- what should happen --------------------------------------------------------------------------
 

@@ -195,7 +195,7 @@ def _needs(path: str, copies: Sequence[_Copy], work: Work, steps: Iterable[Step]
 def _needed_elsewhere(work: Work, now: float) -> _Elsewhere:
     """What the members of other groups need of the systems that they share with this one."""
     found: dict[tuple[str, str], list[tuple[str, _Need]]] = {}
-    for each in sorted(work.neighbours, key=lambda each: each.policy.group_id):
+    for each in work.neighbours_in_order:
         theirs = replace(work, decisions=each.decisions)
         members = sorted(apply_credits(each.members, work), key=lambda member: member.system_id)
         gone = _gone_on_the_hub(each.policy, work) if each.policy.delete == "mirror" else {}

@@ -184,7 +184,7 @@ def _above(scene: Scene, outcome: Outcome, done: Done) -> _Above:
 
 def _brought_by(scene: Scene, target: Site, name: str) -> str | None:
     """The other group that receives a dataset on a target, so that it may not be made empty there."""
-    for each in sorted(scene.work.neighbours, key=lambda neighbour: neighbour.policy.group_id):
+    for each in scene.work.neighbours_in_order:
         policy, members = each.policy, {member.system_id: member for member in each.members}
         path = path_of(members[target.id], name) if target.id in members else None
         if path is None or target.id == policy.hub or not policy.enabled:

@@ -189,7 +189,7 @@ def _pool(name: str) -> str:
 
 def continued_elsewhere(scene: Scene, path: str, target: Site, token: ResumeToken) -> str | None:
     """The other group of which a member can continue a transfer."""
-    for each in sorted(scene.work.neighbours, key=lambda neighbour: neighbour.policy.group_id):
+    for each in scene.work.neighbours_in_order:
         here = next((member for member in each.members if member.system_id == target.id), None)
         other = path_of(here, target.dataset(path)) if here is not None and each.policy.enabled else None
         for member in each.members if other is not None else ():

@@ -70,6 +70,19 @@ class Host:
         """Make its zfs misbehave (see fake/zfs)."""
         (self.folder / "faults.json").write_text(json)
 
+    def wrap(self, program: str, script: str) -> None:
+        """Put a script in the place of one of its programs."""
+        folder = self.config.parent / f"{self.name}.wrapped"
+        folder.mkdir(exist_ok=True)
+        (folder / program).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / program).chmod(0o755)
+        if not self.environment["PATH"].startswith(f"{folder}:"):
+            self.environment["PATH"] = f"{folder}:{self.environment['PATH']}"
+
+    def unwrap(self, program: str) -> None:
+        """Take that script away again."""
+        (self.config.parent / f"{self.name}.wrapped" / program).unlink()
+
     def command(self, *arguments: str, shell: Sequence[str] = ()) -> list[str]:
         return [*shell, str(AGENT), "--config", str(self.config), *arguments]
 

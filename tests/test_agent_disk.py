@@ -15,13 +15,10 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield made
 
 
-def wrap(host: Host, folder: Path, program: str, script: str) -> None:
-    """Put a script in the place of one of a host's programs."""
-    folder.mkdir(exist_ok=True)
-    (folder / program).write_text(f"#!/bin/sh\n{script}\n")
-    (folder / program).chmod(0o755)
-    if not host.environment["PATH"].startswith(f"{folder}:"):
-        host.environment["PATH"] = f"{folder}:{host.environment['PATH']}"
+def list_as_zfs_does(host: Host) -> None:
+    """Let its zfs end with 0 whatever it could write, as the real one does."""
+    said = f'out=$({FAKE}/zfs "$@"); status=$?; [ -z "$out" ] || printf "%s\\n" "$out" 2>/dev/null || :; exit $status'
+    host.wrap("zfs", said)
 
 
 def fill(disk: Path) -> str:
@@ -29,14 +26,13 @@ def fill(disk: Path) -> str:
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_nothing_is_rolled_back_by_half_a_listing(world: World, small_disk: Path, tmp_path: Path, full: bool) -> None:
+def test_nothing_is_rolled_back_by_half_a_listing(world: World, small_disk: Path, full: bool) -> None:
     """zfs list ends with 0 though nothing could be written; what is cut off are the youngest, which would go."""
     host, big = world.backup, "vault/nas/big"
     host.configure(state_dir=small_disk, parallel=1)
-    said = f'out=$({FAKE}/zfs "$@"); status=$?; [ -z "$out" ] || printf "%s\\n" "$out" 2>/dev/null || :; exit $status'
-    wrap(host, tmp_path / "bin", "zfs", said)
+    list_as_zfs_does(host)
     when_started = f'case "$*" in */r2/start*) {fill(small_disk) if full else ":"} ;; esac'
-    wrap(host, tmp_path / "bin", "curl", f'/usr/bin/curl "$@"; status=$?; {when_started}; exit $status')
+    host.wrap("curl", f'/usr/bin/curl "$@"; status=$?; {when_started}; exit $status')
     with host.pools() as pools:
         for dataset, count in (("vault/nas/small", 3), (big, 200)):
             pools.create(dataset)
@@ -53,30 +49,27 @@ def test_nothing_is_rolled_back_by_half_a_listing(world: World, small_disk: Path
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_run_ends_though_no_worker_can_say_what_it_takes(
-    world: World, small_disk: Path, tmp_path: Path, shell: str
-) -> None:
+def test_a_run_ends_though_no_worker_can_say_what_it_takes(world: World, small_disk: Path, shell: str) -> None:
     world.nas.configure(state_dir=small_disk)
     full = f'case "$*" in */2) {fill(small_disk)} ;; esac'
-    wrap(world.nas, tmp_path / "bin", "mkdir", f'/bin/mkdir "$@"; status=$?; {full}; exit $status')
+    world.nas.wrap("mkdir", f'/bin/mkdir "$@"; status=$?; {full}; exit $status')
     world.witness.plan = [world.transfer(1), world.transfer(3, base=1, depends_on="a1")]
     run = world.nas.agent("run", shell=shell)
     assert run.returncode == 1
     assert "cannot write in" in run.stderr
     assert not world.witness.bodies("/start")
     (small_disk / "fill").unlink()
-    (tmp_path / "bin/mkdir").unlink()
+    world.nas.unwrap("mkdir")
     run = world.nas.agent("run", shell=shell)
     assert run.returncode == 0, run.stderr
 
 
-def test_half_a_listing_is_not_reported(world: World, small_disk: Path, tmp_path: Path) -> None:
+def test_half_a_listing_is_not_reported(world: World, small_disk: Path) -> None:
     world.nas.configure(state_dir=small_disk)
     with world.nas.pools() as pools:
         for number in range(400):
             pools.snapshot("tank/home videos", f"daily-2026-{number:03}")
-    said = f'out=$({FAKE}/zfs "$@"); status=$?; [ -z "$out" ] || printf "%s\\n" "$out" 2>/dev/null || :; exit $status'
-    wrap(world.nas, tmp_path / "bin", "zfs", said)
+    list_as_zfs_does(world.nas)
     subprocess.run(
         ["dd", "if=/dev/zero", f"of={small_disk}/fill", "bs=4096", "count=244"], capture_output=True, check=True
     )

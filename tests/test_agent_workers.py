@@ -28,13 +28,9 @@ def test_a_lease_that_is_lost_is_no_matter_of_what_comes_after(world: World) -> 
     assert [ends[name][0] == 0 for name in ("d1", "d2", "d3")] == [False, True, False]
 
 
-def test_what_another_worker_has_taken_meanwhile_is_not_left_out(world: World, tmp_path: Path) -> None:
+def test_what_another_worker_has_taken_meanwhile_is_not_left_out(world: World) -> None:
     """Between a worker's putting it back and looking at it again, here for four seconds."""
-    slow = tmp_path / "slow" / "rm"
-    slow.parent.mkdir()
-    slow.write_text('#!/bin/sh\n/bin/rm "$@"; status=$?\ncase "$*" in *.taken) sleep 4 ;; esac\nexit $status\n')
-    slow.chmod(0o755)
-    world.nas.environment["PATH"] = f"{slow.parent}:{world.nas.environment['PATH']}"
+    world.nas.wrap("rm", '/bin/rm "$@"; status=$?; case "$*" in *.taken) sleep 4 ;; esac; exit $status')
     world.nas.configure(parallel=2)
     with world.nas.pools() as nas:
         nas.create("tank/b")
