@@ -416,6 +416,9 @@ def discard(case: Case) -> Remedy:
     if here.written is not None and (unexpected or here.written != case.loser.written):
         where = f"{here.dataset} on {case.target.hostname}"
         return remedy.refuse(f"{where} has changed since it was decided what to discard: decide again", is_void=True)
+    if case.loser.to_come_guid is not None and not common.ahead:
+        lost = f"{case.winner.hostname} has lost what was to come after {common.at_target.name}"
+        return remedy.refuse(f"{lost}: what {here.dataset} on {case.target.hostname} has since may be all that is left")
     problem = _discard_problem(case, here, common)
     if problem is not None:
         return remedy.refuse(problem)

@@ -283,6 +283,7 @@ def _decided(case: Case) -> Iterator[Case]:
     yield after("set aside", [a, b])
     yield after("another dataset on it", [a, b], discard)
     yield after("discard, and more was written", [a, changed(b, written=77)], discard)
+    yield after("discard, and the winner lost what was to come", [members_of("A: 1")[0], b], discard)
     yield after("discard, and nothing is common any more", [a, replace(members_of("B: 8 9")[0])], discard)
     yield after("the group is disabled", [a, b], enabled=False)
     yield after("the dataset is paused", [a, b], paused_datasets=("data",))

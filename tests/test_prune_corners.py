@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from planner import plan_group
-from planner.model import Gone, Neighbour, Plan, Snapshot, Work
+from planner.model import Decision, Gone, Neighbour, Plan, Snapshot, Work
+from planner.resolutions import choose
 from tests.boxes import COLUMNS, empty_boxes, listing
-from tests.pictures import NOW, draw, hub_policy, members_of
+from tests.pictures import NOW, draw, hub_policy, members_of, reasons
 from tests.test_prune import NOW as PRUNED_AT
 from tests.test_prune import POLICY, droppable, judge, members, step
 
@@ -99,3 +100,20 @@ def test_a_mirrored_deletion_and_the_advice_of_another_group_leave_a_copy() -> N
     mirrored = plan_group(one, [k, a], Work(gone=gone, neighbours=(Neighbour(two, (a, c)),)), PRUNED_AT)
     assert [each for each in mirrored.steps if each.type == "delete"] == []
     assert droppable(judge([a, c], two, Work(neighbours=(Neighbour(one, (k, a)),)))) == "C 1"
+
+
+# --- a discard -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "drawn"),
+    [("1 2 3 4", "1 2 4", "B rollback"), ("1 2 3 4", "1 2", "B diverged"), ("1 2", "1 2", "B rollback")],
+)
+def test_nothing_is_discarded_for_what_the_winner_lost_meanwhile(before: str, after: str, drawn: str) -> None:
+    (a, b), policy = members_of(f"A: {before} B: 1 2 X"), hub_policy()
+    (conflict,) = plan_group(policy, [a, b], Work(), NOW).conflicts
+    option = choose(conflict, "manual", "A", True, policy, [a, b], Work(), NOW)
+    work = Work(decisions=(Decision(conflict.id, "data", "manual", "A", True, option.losers),))
+    made = plan_group(policy, [members_of(f"A: {after}")[0], b], work, NOW)
+    assert draw(made).partition(",")[0] == drawn
+    assert ("hostA has lost what was to come" in reasons(made, "B")) == (drawn == "B diverged")
