@@ -6,6 +6,7 @@ from datetime import datetime, time
 from typing import Any, NamedTuple
 
 from handlers.beats import beat_of
+from handlers.past import StoredPast
 from handlers.planning import plan_for
 from handlers.replicas import replicas_of, snapshot_of
 from handlers.request import Request
@@ -15,7 +16,6 @@ from planner.model import (
     Credit,
     Decision,
     Failure,
-    Gone,
     Guard,
     Lease,
     Loser,
@@ -159,7 +159,7 @@ def work_of(request: Request, group: SyncGroup, whole: bool = False) -> Work:
         ),
         guards=tuple(Guard(each, name) for each in ids for name in store.read(inventory_of(each)).guards.ids()),
         decisions=tuple(decisions_of(store, group.id)),
-        gone=tuple(_gone_of(store, ids)) if group.options.delete == "mirror" else (),
+        gone=StoredPast(store),
         neighbours=tuple(_neighbours(request, group, whole or group.options.delete == "mirror")),
     )
 
@@ -251,14 +251,6 @@ def decision_of(decision: kept.Decision) -> Decision:
     losers = tuple(Loser(**{**loser, "removable_guids": tuple(loser["removable_guids"])}) for loser in decision.losers)
     strategy: Any = decision.strategy
     return Decision(decision.id, decision.path, strategy, decision.winner, decision.discard, losers)
-
-
-def _gone_of(store: Store, system_ids: Iterable[str]) -> Iterable[Gone]:
-    for system_id in system_ids:
-        for shard in store.history_segments(system_id):
-            for gone in store.read(shard).gone.all():
-                hub_of = tuple(gone.hub_of)
-                yield from (Gone(system_id, gone.dataset, row.guid, hub_of=hub_of) for row in gone.rows if row.guid)
 
 
 def member_by_id(members: Iterable[Member], system_id: str) -> Member:

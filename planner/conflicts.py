@@ -153,7 +153,7 @@ def _cause(scene: Scene, course: Course, apart: Sequence[Outcome]) -> str:
     """The likely cause of having nothing in common."""
     leader, dataset = course.leader, course.leader.dataset(course.path)
     theirs = [snapshot for outcome in apart if outcome.held for snapshot in outcome.held.snapshots]
-    if any((leader.id, dataset, snapshot.guid) in scene.pruned for snapshot in theirs):
+    if any(scene.has_pruned(leader, dataset, snapshot.guid) for snapshot in theirs):
         return f"{leader.host} has destroyed all that its {dataset} had in common with it"
     where = f"no snapshot is common with {dataset} on {leader.host}. "
     ours = [snapshot.creation for snapshot in course.lead.snapshots if snapshot.creation is not None]
@@ -246,16 +246,14 @@ def _missing_sides(strand: Strand, outcome: Outcome) -> tuple[Side, ...]:
 
 def _lost(scene: Scene) -> Iterator[Conflict]:
     """Snapshots that went in a mass deletion nobody accepted yet, and that no member has any more."""
-    gone: dict[tuple[str, str], list[Gone]] = {}
-    for snapshot in scene.work.gone:
-        gone.setdefault((snapshot.system_id, snapshot.dataset), []).append(snapshot)
     for guard in sorted(scene.work.guards, key=lambda guard: (guard.system_id, guard.dataset)):
         site = scene.site(guard.system_id)
         path = path_of(site.member, guard.dataset) if site else None
         if site is None or path is None or not selects(scene.policy.include, scene.policy.exclude, path):
             continue
         left = {guid for other in scene.sites if path in other.histories for guid in other.histories[path].places}
-        lost = [g for g in gone.get((guard.system_id, guard.dataset), ()) if g.guid not in left]
+        gone = {row.guid: row for row in scene.work.gone.of(guard.system_id, guard.dataset)}  # each once
+        lost = [row for guid, row in gone.items() if guid not in left]
         if lost:
             yield _loss(scene, site, guard, path, lost)
 

@@ -1,6 +1,6 @@
 """A group that mirrors deletions: what may go on replicas, and what keeps the way there open."""
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator
 
 from planner.admission import Admitted, admitted, failure_of
 from planner.cells import is_late
@@ -10,7 +10,7 @@ from planner.model import Plan, Skip, Snapshot, Step, Verdict
 from planner.names import name_problem, own_bookmark
 from planner.outcomes import Outcome
 from planner.paths import path_of
-from planner.prune import is_by_hub, is_own, prunable, prunable_bookmarks
+from planner.prune import is_own, let_go_by_hub, prunable, prunable_bookmarks
 from planner.sites import Scene
 from planner.steps import action_id
 from planner.strands import Strand
@@ -115,8 +115,7 @@ def _unreleasable(scene: Scene, step: Step) -> str | None:
 
 def deletions(scene: Scene, strands: Iterable[Strand], plan: Plan) -> Admitted:
     """For each replica, the snapshots that once were on the hub, are gone from it, and that nobody needs."""
-    destroyed = frozenset((row.dataset, row.guid) for row in scene.work.gone if is_by_hub(scene.policy, row))
-    candidates = [entry for strand in strands for entry in _candidates(scene, strand, destroyed)]
+    candidates = [entry for strand in strands for entry in _candidates(scene, strand)]
     if not candidates:
         return (), ()
     verdicts = prunable(scene.policy, list(scene.members.values()), scene.uncredited, plan, scene.now)
@@ -137,9 +136,7 @@ def deletions(scene: Scene, strands: Iterable[Strand], plan: Plan) -> Admitted:
     return allowed, (*unsafe, *refused)
 
 
-def _candidates(
-    scene: Scene, strand: Strand, destroyed: Set[tuple[str, str]]
-) -> Iterator[tuple[Course, Outcome, tuple[Snapshot, ...]]]:
+def _candidates(scene: Scene, strand: Strand) -> Iterator[tuple[Course, Outcome, tuple[Snapshot, ...]]]:
     """Replicas that hold selected snapshots which the hub destroyed."""
     course = strand.course
     if not isinstance(course, Course) or course.leader.barred(strand.path) or scene.is_paused(strand.path):
@@ -150,11 +147,12 @@ def _candidates(
             continue
         if outcome.lack.is_tail:
             continue  # the hub still has all of it
+        destroyed = let_go_by_hub(scene.policy, course.lead.replica.dataset, scene.work)
         gone = tuple(
             snapshot
             for snapshot in held.snapshots
             if is_certain(snapshot)
-            and (course.lead.replica.dataset, snapshot.guid) in destroyed
+            and snapshot.guid in destroyed
             and snapshot.guid not in course.lead.places
             and scene.selects_name(snapshot.name)
         )

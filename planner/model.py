@@ -5,7 +5,7 @@ histories are oldest first. `None` means unknown, which is never the same as zer
 and nothing is judged to fit, on an unknown.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -279,6 +279,24 @@ class Gone:
     hub_of: tuple[str, ...] = ()  # ids of the groups whose hub the system was then
 
 
+class Past(Protocol):
+    """What went, found by where it was. It needs no comparing: when something goes, an inventory changes, too."""
+
+    def of(self, system_id: str, dataset: str) -> Iterable[Gone]:
+        """What a system once reported of a dataset and later did not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A past that is all there."""
+
+    rows: tuple[Gone, ...] = ()
+
+    def of(self, system_id: str, dataset: str) -> Iterable[Gone]:
+        """Those of one dataset."""
+        return (row for row in self.rows if (row.system_id, row.dataset) == (system_id, dataset))
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """What is under way, done, failed and decided: the witness's own memory beside the inventories."""
@@ -288,7 +306,7 @@ class Work:
     failures: tuple[Failure, ...] = ()
     guards: tuple[Guard, ...] = ()
     decisions: tuple[Decision, ...] = ()
-    gone: tuple[Gone, ...] = ()
+    gone: Past = Listed()
     neighbours: tuple[Neighbour, ...] = ()
 
     @property

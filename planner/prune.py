@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from planner.credits import apply_credits
 from planner.globs import selects
 from planner.histories import History, Mark, history, is_certain
-from planner.model import Bookmark, Gone, Member, Plan, Policy, Snapshot, Step, Verdict, Work
+from planner.model import Bookmark, Member, Plan, Policy, Snapshot, Step, Verdict, Work
 from planner.names import own_bookmark
 from planner.outlines import is_level
 from planner.paths import is_internal, is_set_aside, path_of
@@ -120,7 +120,6 @@ def _cases(
     steps: dict[str, list[Step]] = {}
     for step in plan.steps:
         steps.setdefault(step.path, []).append(step)
-    gone = _gone_on_the_hub(policy, work)
     hosts = {member.system_id: member.hostname for member in ordered}
     clones = _clones(ordered)
     stops = _unaccepted(ordered, work)
@@ -134,7 +133,7 @@ def _cases(
         needs = _needs(path, copies, work, steps.get(path, ()), hosts)
         needs.add_all((copy.system, copy.history.replica.dataset, elsewhere) for copy in copies)
         stop = stops.get(path) or _unreadable(copies)
-        case = _Case(policy, copies, needs, stop, _pruned_on_the_hub(policy, copies, gone), clones, unheard, selected)
+        case = _Case(policy, copies, needs, stop, _pruned_on_the_hub(policy, copies, work), clones, unheard, selected)
         found.update({(copy.system, copy.history.replica.dataset): (copy, case) for copy in copies if copy.imported})
     keys = ((member.system_id, dataset) for member in ordered for dataset in sorted(member.replicas))
     return iter([found[key] for key in keys if key in found])
@@ -198,12 +197,11 @@ def _needed_elsewhere(work: Work, now: float) -> _Elsewhere:
     for each in work.neighbours_in_order:
         theirs = replace(work, decisions=each.decisions)
         members = sorted(apply_credits(each.members, work), key=lambda member: member.system_id)
-        gone = _gone_on_the_hub(each.policy, work) if each.policy.delete == "mirror" else {}
         clones = _clones(members)
         selected: dict[str, bool] = {}
         for path, copies in _copies_by_path(each.policy, members, now).items():
             needs = _needs(path, copies, theirs, (), {})
-            pruned = _pruned_on_the_hub(each.policy, copies, gone)
+            pruned = _pruned_on_the_hub(each.policy, copies, work)
             _need_kept_copies(_Case(each.policy, copies, needs, None, pruned, clones, (), selected))
             for copy in copies:
                 for (system, guid), reasons in needs.found.items():
@@ -382,26 +380,19 @@ def _why_it_may_go(keeper: _Copy | None) -> str:
     return f"no transfer needs it, and {keeper.member.hostname} keeps a copy"
 
 
-def is_by_hub(policy: Policy, row: Gone) -> bool:
-    """Whether it went where the hub is while that was the hub: a spoke lets go of what others have to keep."""
-    return row.system_id == policy.hub and policy.group_id in row.hub_of
+def let_go_by_hub(policy: Policy, dataset: str, work: Work) -> frozenset[str]:
+    """The guids that the hub once reported of a dataset and, while it was the hub, later did not: a spoke lets go of
+    what others have to keep."""
+    rows = work.gone.of(policy.hub, dataset) if policy.hub is not None else ()
+    return frozenset(row.guid for row in rows if policy.group_id in row.hub_of)
 
 
-def _gone_on_the_hub(policy: Policy, work: Work) -> dict[str, set[str]]:
-    """The guids that the hub, as such, once reported and later did not, by its dataset."""
-    gone: dict[str, set[str]] = {}
-    for row in work.gone:
-        if is_by_hub(policy, row):
-            gone.setdefault(row.dataset, set()).add(row.guid)
-    return gone
-
-
-def _pruned_on_the_hub(policy: Policy, copies: Sequence[_Copy], gone: Mapping[str, set[str]]) -> frozenset[str]:
-    """What the hub once had of a dataset and has no more, so that the group no longer wants it.
+def _pruned_on_the_hub(policy: Policy, copies: Sequence[_Copy], work: Work) -> frozenset[str]:
+    """What the hub once had of a dataset and has no more, so that a group that mirrors it no longer wants it.
 
     A dataset of which the hub has nothing left was not pruned: it was destroyed, renamed or made anew.
     """
     hub = next((copy for copy in copies if copy.system == policy.hub), None)
-    if hub is None or not hub.history.places:
+    if policy.delete != "mirror" or hub is None or not hub.history.places:
         return frozenset()
-    return frozenset(gone.get(hub.history.replica.dataset, set()) - set(hub.history.places))
+    return let_go_by_hub(policy, hub.history.replica.dataset, work) - hub.history.places.keys()

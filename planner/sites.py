@@ -68,11 +68,11 @@ class Scene:
     work: Work
     now: float
     leases: Mapping[tuple[str, str], Lease]  # running now, by target system and dataset
-    pruned: frozenset[tuple[str, str, str]]  # (system, dataset, guid): once reported there, and later not
     guarded: frozenset[tuple[str, str]]  # (system, dataset): a mass deletion there is not accepted yet
     names: dict[str, bool]  # whether the group selects snapshots of a name, as far as asked
     paths: dict[str, dict[str, tuple[str, ...]]]  # by system and guid: the datasets with that snapshot, as far as asked
     senders: dict[str, tuple[Site, ...]]  # by path: the members that may send it, the best first, as far as asked
+    pruned: dict[tuple[str, str], frozenset[str]]  # by system and dataset: the guids that went, as far as asked
 
     def selects_name(self, name: str) -> bool:
         """Whether the group's snapshot globs choose a name."""
@@ -103,6 +103,13 @@ class Scene:
             able.sort(key=lambda site: (not site.seen, site.busy >= self.policy.max_transfers, site.place))
             known = self.senders[path] = tuple(able)
         return known
+
+    def has_pruned(self, site: Site, dataset: str, guid: str) -> bool:
+        """Whether a site once reported a snapshot of a dataset, and later did not."""
+        known = self.pruned.get((site.id, dataset))
+        if known is None:
+            known = self.pruned[site.id, dataset] = frozenset(row.guid for row in self.work.gone.of(site.id, dataset))
+        return guid in known
 
     def is_due(self, snapshot: Snapshot) -> bool:
         """Whether a snapshot is old enough to be sent."""
@@ -157,8 +164,8 @@ def scene_of(policy: Policy, members: Sequence[Member], work: Work, now: float) 
         work,
         now,
         {(lease.target, lease.target_dataset): lease for lease in leases},
-        frozenset((gone.system_id, gone.dataset, gone.guid) for gone in work.gone),
         frozenset((guard.system_id, guard.dataset) for guard in work.guards),
+        {},
         {},
         {},
         {},

@@ -88,8 +88,8 @@ def _increments_size(course: Course, common: Common, newer: tuple[Snapshot, ...]
 
 def _pruned(scene: Scene, outcome: Outcome, snapshot: Snapshot) -> bool:
     """Whether a replica had a snapshot and let it go, other than in a mass deletion that nobody accepted."""
-    place = (outcome.site.id, outcome.site.dataset(outcome.path))
-    return (*place, snapshot.guid) in scene.pruned and place not in scene.guarded
+    site, dataset = outcome.site, outcome.site.dataset(outcome.path)
+    return (site.id, dataset) not in scene.guarded and scene.has_pruned(site, dataset, snapshot.guid)
 
 
 def _total(sizes: list[int | None]) -> int | None:

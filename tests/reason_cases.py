@@ -11,6 +11,7 @@ from planner.model import (
     Failure,
     Gone,
     Guard,
+    Listed,
     Member,
     Neighbour,
     Option,
@@ -201,9 +202,9 @@ def _conflicts() -> Iterator[Case]:
         yield drawn(picture, peers_policy())
     yield drawn("A: 1@x-1 2@x-2 B: 1@y-1 C: none", peers_policy(snapshot_include=("y-*",)))
     a, b = members_of("A: 3 B: 2")
-    gone = (Gone("A", "tank/data", "2"),)
+    gone = Listed((Gone("A", "tank/data", "2"),))
     yield Case("the last common one was destroyed", [a, b], hub_policy(), Work(gone=gone))
-    lost = Work(gone=(Gone("A", "tank/data", "1", "daily-1"),), guards=(Guard("A", "tank/data"),))
+    lost = Work(gone=Listed((Gone("A", "tank/data", "1", "daily-1"),)), guards=(Guard("A", "tank/data"),))
     yield Case("a mass deletion", members_of("A: 2 B: 2"), hub_policy(), lost)
 
 
@@ -332,11 +333,11 @@ def case_step() -> Any:
 
 def _pruned() -> Iterator[Case]:
     a, b = members_of("A: 1 2 3 B: 1 2 3")
-    gone = (Gone("A", "tank/data", "1", hub_of=("g",)),)
+    gone = Listed((Gone("A", "tank/data", "1", hub_of=("g",)),))
     mirror = hub_policy(delete="mirror")
     pruned = members_of("A: 2 3 B: 1 2 3")
     yield Case("destroyed on the hub", pruned, mirror, Work(gone=gone))
-    several = Work(gone=(*gone, Gone("A", "tank/data", "2", hub_of=("g",))))
+    several = Work(gone=Listed((*gone.rows, Gone("A", "tank/data", "2", hub_of=("g",)))))
     yield Case("several", members_of("A: 3 B: 1 2 3"), mirror, several)
     yield Case("guarded", pruned, mirror, Work(gone=gone, guards=(Guard("B", "tank/data"),)))
     yield Case("written unknown", [pruned[0], changed(pruned[1], written=None)], mirror, Work(gone=gone))

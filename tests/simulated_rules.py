@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from planner import plan_group
-from planner.model import Conflict, Lease, Member, Plan, Policy, Skip, Step, Work
+from planner.model import Conflict, Gone, Lease, Member, Past, Plan, Policy, Skip, Step, Work
 from tests.plan_rules import above, below, check_rules, chosen_name, is_due
 from tests.simulated_hosts import Action, Host
 from tests.simulated_world import Group, World
@@ -59,8 +59,8 @@ def _wanted(world: World, path: str) -> set[str]:
     for group in world.groups:
         policy, _, work, _ = world.inputs(group)
         hub = group.hosts.get(policy.hub or "")
-        places = {(policy.hub, hub.dataset(path))} if hub else set()
-        gone = {row.guid for row in work.gone if (row.system_id, row.dataset) in places}
+        places = {(policy.hub or "", hub.dataset(path))} if hub and policy.delete == "mirror" else set()
+        gone = {row.guid for system, dataset in places for row in work.gone.of(system, dataset)}
         kept = (s for h in group.hosts.values() if (held := holding(h, path)) for s in held.snapshots)
         if group.chooses(path):
             wanted |= {snap.guid for snap in kept if chosen_name(policy, snap.name) and snap.guid not in gone}
@@ -193,10 +193,20 @@ def _shuffled(
     dice: random.Random, policy: Policy, members: list[Member], work: Work, now: float
 ) -> tuple[Policy, list[Member], Work, float]:
     mixed = [_mixed_member(dice, member) for member in dice.sample(members, len(members))]
-    kinds = ("leases", "credits", "failures", "guards", "decisions", "gone")
+    kinds = ("leases", "credits", "failures", "guards", "decisions")
     lists = {kind: tuple(dice.sample(getattr(work, kind), len(getattr(work, kind)))) for kind in kinds}
     near = (replace(each, members=tuple(_mixed_member(dice, one) for one in each.members)) for each in work.neighbours)
-    return policy, mixed, replace(work, **lists, neighbours=tuple(near)), now
+    return policy, mixed, replace(work, **lists, neighbours=tuple(near), gone=_MixedPast(dice, work.gone)), now
+
+
+@dataclass(frozen=True, slots=True)
+class _MixedPast:
+    dice: random.Random
+    past: Past
+
+    def of(self, system_id: str, dataset: str) -> list[Gone]:
+        rows = list(self.past.of(system_id, dataset))
+        return self.dice.sample(rows, len(rows))
 
 
 def _mixed_member(dice: random.Random, member: Member) -> Member:

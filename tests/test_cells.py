@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from planner import plan_group
-from planner.model import Cell, Gone, Guard, Work
+from planner.model import Cell, Gone, Guard, Listed, Work
 from tests.pictures import DAY, NOW, hub_policy, members_of, peers_policy
 from tests.tokens import encode_resume_token
 
@@ -99,7 +99,7 @@ def test_only_selected_snapshots_show_that_a_source_is_alive() -> None:
 
 def test_what_a_replica_pruned_by_itself_is_not_missing() -> None:
     members = members_of("A: 1 2 3 B: 3")
-    gone = Work(gone=(Gone("B", "tank/data", "1"), Gone("A", "tank/data", "2")))
+    gone = Work(gone=Listed((Gone("B", "tank/data", "1"), Gone("A", "tank/data", "2"))))
     (cell,) = [c for c in plan_group(hub_policy(), members, gone, NOW).cells if c.system_id == "B"]
     assert [snapshot.name for snapshot in cell.missing] == ["2"]
     guarded = replace(gone, guards=(Guard("B", "tank/data"),))

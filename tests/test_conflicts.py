@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from planner import plan_group
-from planner.model import Conflict, Decision, Failure, Gone, Guard, Plan, Policy, Work
+from planner.model import Conflict, Decision, Failure, Gone, Guard, Listed, Plan, Policy, Work
 from tests.pictures import NOW, hub_policy, lease_of, member_with, members_of, peers_policy
 
 NO_WORK = Work()
@@ -118,7 +118,7 @@ def test_an_orphan_says_its_likely_cause() -> None:
     assert "All that hostA has of it is newer: it was made anew there" in conflict("A: 3 B: 1 2").reason
     assert "All that hostA has of it is older: the other was made anew" in conflict("A: 1 2 B: 3").reason
     assert "They were filled side by side" in conflict("A: 1 3 B: 2").reason
-    pruned = Work(gone=(Gone("A", "tank/data", "2"),))
+    pruned = Work(gone=Listed((Gone("A", "tank/data", "2"),)))
     reason = conflict("A: 3 B: 1 2", work=pruned).reason
     assert "hostA has destroyed all that its tank/data had in common" in reason
     assert "hostA, the hub, has no tank/data" in conflict("A: none B: 1").reason
@@ -193,17 +193,17 @@ def test_what_never_comes_keeps_its_id_while_the_hub_goes_on() -> None:
 
 def test_the_last_copy_lost_in_a_mass_deletion_is_high() -> None:
     gone = (Gone("A", "tank/data", "1", "daily-1"), Gone("A", "tank/data", "2"), Gone("A", "tank/data", "7", "x"))
-    work = Work(gone=gone, guards=(Guard("A", "tank/data"),))
+    work = Work(gone=Listed(gone), guards=(Guard("A", "tank/data"),))
     (found,) = [c for c in plan("A: 8 9 B: 2 8 9", work=work).conflicts if c.severity == "high"]
     assert (found.type, found.snapshot_names) == ("missing", ("daily-1", "x"))
     assert "2 of the snapshots that tank/data on hostA lost at once are on no other member" in found.reason
-    assert not [c for c in plan("A: 8 9 B: 2 8 9", work=Work(gone=gone)).conflicts if c.severity == "high"]
-    nameless = replace(work, gone=(Gone("A", "tank/data", "1"),))
+    assert not [c for c in plan("A: 8 9 B: 2 8 9", work=Work(gone=Listed(gone))).conflicts if c.severity == "high"]
+    nameless = replace(work, gone=Listed((Gone("A", "tank/data", "1"),)))
     (found,) = [c for c in plan("A: 8 9 B: 2 8 9", work=nameless).conflicts if c.severity == "high"]
     assert found.snapshot_names == ("1",)
     aside = replace(work, guards=(Guard("A", "tank/data"), Guard("A", "vault/data")))
     assert plan("A: 8 9", hub_policy(exclude=("data",)), aside).conflicts == ()
-    kept = replace(work, gone=gone[1:2])
+    kept = replace(work, gone=Listed(gone[1:2]))
     assert not [c for c in plan("A: 8 9 B: 2 8 9", work=kept).conflicts if c.severity == "high"]
     other = replace(work, guards=(Guard("A", "elsewhere/data"), Guard("Z", "tank/data")))
     assert not [c for c in plan("A: 8 9 B: 2 8 9", work=other).conflicts if c.severity == "high"]

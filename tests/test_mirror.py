@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 
 from planner import plan_group
-from planner.model import Bookmark, Failure, Gone, Guard, Lease, Member, Neighbour, Plan, Replica, Step, Work
+from planner.model import Bookmark, Failure, Gone, Guard, Lease, Listed, Member, Neighbour, Plan, Replica, Step, Work
 from planner.prune import is_own
 from tests.pictures import DAY, NOW, draw, hub_policy, member_with, members_of, peers_policy, reasons
 
 PATIENT = 200 * DAY  # nobody is late
 
 
-def gone(*guids: str, system: str = "A", dataset: str = "tank/data") -> tuple[Gone, ...]:
-    return tuple(Gone(system, dataset, guid, hub_of=("g",)) for guid in guids)
+def gone(*guids: str, system: str = "A", dataset: str = "tank/data") -> Listed:
+    return Listed(tuple(Gone(system, dataset, guid, hub_of=("g",)) for guid in guids))
 
 
 def mirrored(picture: str, *guids: str, work: Work | None = None, **fields: Any) -> Plan:

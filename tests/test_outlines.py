@@ -13,7 +13,7 @@ from handlers.inventories import put_dataset
 from handlers.replicas import replica_of, replicas_of, row_of
 from planner import plan_group
 from planner.histories import history, newest_common
-from planner.model import Bookmark, Gone, Guard, Member, Neighbour, Plan, Policy, Replica, Snapshot, Work
+from planner.model import Bookmark, Gone, Guard, Listed, Member, Neighbour, Plan, Policy, Replica, Snapshot, Work
 from planner.outlines import names_of
 from planner.prune import prunable, prunable_bookmarks
 from store import inventory_of
@@ -203,7 +203,7 @@ def _world(dice: Random) -> tuple[Policy, list[Member], Work]:
     guards = tuple(Guard(member.system_id, "tank/data") for member in members if _seldom(dice))
     near = replace(_policy(dice), group_id="other", name="other")
     neighbours = (Neighbour(near, tuple(members)),) if _seldom(dice) else ()
-    return _policy(dice), members, Work(gone=gone, guards=guards, neighbours=neighbours)
+    return _policy(dice), members, Work(gone=Listed(gone), guards=guards, neighbours=neighbours)
 
 
 def _policy(dice: Random) -> Policy:

@@ -9,7 +9,20 @@ import pytest
 
 from handlers.planning import plan_for
 from planner import plan_group
-from planner.model import Bookmark, Credit, Failure, Gone, Member, Neighbour, Plan, Policy, Replica, Snapshot, Work
+from planner.model import (
+    Bookmark,
+    Credit,
+    Failure,
+    Gone,
+    Listed,
+    Member,
+    Neighbour,
+    Plan,
+    Policy,
+    Replica,
+    Snapshot,
+    Work,
+)
 from tests.pictures import DAY, NOW, draw, hub_policy, lease_of, members_of, peers_policy
 from tests.reason_cases import Case, cases
 
@@ -129,7 +142,7 @@ def test_what_neighbours_need_is_not_overlooked() -> None:
     deleted = []
     for passed, other in enumerate(("B: 97 98 99 D: 97 98", "B: 97 98 99 D: 97 98 99") * 2):
         near = Neighbour(replace(peers_policy(), group_id="other", name="other", hub="D"), tuple(members_of(other)))
-        work = Work(gone=(Gone("A", "tank/data", "98", hub_of=("g",)),), neighbours=(near,))
+        work = Work(gone=Listed((Gone("A", "tank/data", "98", hub_of=("g",)),)), neighbours=(near,))
         deleted.append(draw(asking.ask(policy, members, work, NOW + passed)))
     assert deleted == ["nothing", "B delete 98"] * 2
 

@@ -14,6 +14,7 @@ from planner.model import (
     Gone,
     Guard,
     Lease,
+    Listed,
     Loser,
     Member,
     Neighbour,
@@ -225,8 +226,8 @@ def test_what_arrived_since_the_last_report_counts() -> None:
 
 # --- what the group wants ------------------------------------------------------------------------
 
-DIRECTIONAL = replace(POLICY, directional=True, hub="A")
-GONE = Work(gone=(Gone("A", "tank/data", "1", hub_of=("group",)),))
+DIRECTIONAL = replace(POLICY, directional=True, hub="A", delete="mirror")
+GONE = Work(gone=Listed((Gone("A", "tank/data", "1", hub_of=("group",)),)))
 
 
 def test_what_the_hub_pruned_is_no_longer_wanted() -> None:
@@ -237,15 +238,12 @@ def test_what_the_hub_pruned_is_no_longer_wanted() -> None:
     )
     assert droppable(judge(those, DIRECTIONAL)) == "B 2"  # perhaps the hub never had it
     assert droppable(judge(those, POLICY, GONE)) == "B 2"  # without a hub, nobody decides that alone
+    assert droppable(judge(those, replace(DIRECTIONAL, delete="never"), GONE)) == "B 2"  # a replica may keep more
     hub_b = replace(DIRECTIONAL, hub="B")
-    assert (
-        droppable(
-            judge(members("A: 1 2 3  B: 2 3"), hub_b, Work(gone=(Gone("B", "tank/data", "1", hub_of=("group",)),)))
-        )
-        == "A 1 2"
-    )
+    by_b = Work(gone=Listed((Gone("B", "tank/data", "1", hub_of=("group",)),)))
+    assert droppable(judge(members("A: 1 2 3  B: 2 3"), hub_b, by_b)) == "A 1 2"
     by_another = Work(
-        gone=(Gone("B", "tank/data", "1", hub_of=("group",)), Gone("A", "tank/other", "1", hub_of=("group",)))
+        gone=Listed((Gone("B", "tank/data", "1", hub_of=("group",)), Gone("A", "tank/other", "1", hub_of=("group",))))
     )
     assert droppable(judge(those, DIRECTIONAL, by_another)) == "B 2"
 
@@ -255,7 +253,7 @@ def test_what_came_back_to_the_hub_is_wanted() -> None:
 
 
 def test_a_dataset_that_the_hub_lost_was_not_pruned() -> None:
-    everything = Work(gone=tuple(Gone("A", "tank/data", guid, hub_of=("group",)) for guid in "123"))
+    everything = Work(gone=Listed(tuple(Gone("A", "tank/data", guid, hub_of=("group",)) for guid in "123")))
     assert droppable(judge(members("A:  B: 1 2 3"), DIRECTIONAL, everything)) == "nothing"
     assert droppable(judge(members("B: 1 2 3"), DIRECTIONAL, everything)) == "nothing"
     assert droppable(judge(members("A: ~9  B: 1 2 3"), DIRECTIONAL, everything)) == "nothing"
@@ -371,7 +369,7 @@ def test_what_another_group_has_only_one_copy_of_stays_until_there_is_another() 
         other = replace(POLICY, group_id="other", name="offsite", **fields)
         work = Work(
             neighbours=(Neighbour(other, tuple(members(picture))),),
-            gone=(Gone("B", "tank/data", "2", hub_of=("other",)),),
+            gone=Listed((Gone("B", "tank/data", "2", hub_of=("other",)),)),
         )
         return droppable(judge(members("A: 1 2 3  B: 1 2 3"), work=work))
 

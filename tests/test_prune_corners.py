@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from planner import plan_group
-from planner.model import Decision, Gone, Neighbour, Plan, Snapshot, Work
+from planner.model import Decision, Gone, Listed, Neighbour, Plan, Snapshot, Work
 from planner.resolutions import choose
 from tests.boxes import COLUMNS, empty_boxes, listing
 from tests.pictures import NOW, draw, hub_policy, members_of, reasons
@@ -22,7 +22,7 @@ from tests.test_prune import POLICY, droppable, judge, members, step
 )
 def test_what_the_hub_let_go_as_a_spoke_is_kept_by_the_others(hub_of: tuple[str, ...], drawn: str) -> None:
     members = members_of("A: 1 2 3 4 5 6 B: 4 5 6 C: 1 2 3 4 5 6")
-    work = Work(gone=tuple(Gone("B", "tank/data", guid, hub_of=hub_of) for guid in "123"))
+    work = Work(gone=Listed(tuple(Gone("B", "tank/data", guid, hub_of=hub_of) for guid in "123")))
     policy = replace(hub_policy(delete="mirror", hub="B"), include=("data",))
     assert draw(plan_group(policy, members, work, NOW), usual="B") == drawn
 
@@ -96,7 +96,7 @@ def test_a_mirrored_deletion_and_the_advice_of_another_group_leave_a_copy() -> N
     a, k, c = *members("A: 1 2"), *members("K: 2"), *members("C: 1 2")
     one = replace(POLICY, group_id="one", name="one", directional=True, hub="K", delete="mirror", interval_s=10**10)
     two = replace(POLICY, group_id="two", name="two")
-    gone = (Gone("K", "tank/data", "1", hub_of=("one",)),)
+    gone = Listed((Gone("K", "tank/data", "1", hub_of=("one",)),))
     mirrored = plan_group(one, [k, a], Work(gone=gone, neighbours=(Neighbour(two, (a, c)),)), PRUNED_AT)
     assert [each for each in mirrored.steps if each.type == "delete"] == []
     assert droppable(judge([a, c], two, Work(neighbours=(Neighbour(one, (k, a)),)))) == "C 1"

@@ -1,0 +1,51 @@
+"""What went counts in every group, not only where deletions are mirrored."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.boxes import COLUMNS, Boxes, empty_boxes, listing
+
+PAIR = "  - name: media\n    hub: nas\n    systems: {nas: {root: tank}, backup: {root: vault}}\n"
+MIRRORED = PAIR + "    delete: mirror\n"
+
+
+def reported(make_witness: Any, group: str, *replica: str, hub: str = "1 2 3 4 5 6") -> Boxes:
+    """The hub's snapshots, and what the replica has in one report after the other."""
+    boxes = empty_boxes(make_witness, group)
+    boxes.nas.report(listing("tank:", f"tank/a: {hub}"), COLUMNS)
+    for snapshots in replica:
+        boxes.backup.report(listing("vault:", f"vault/a: {snapshots}"), COLUMNS)
+    return boxes
+
+
+def conflicts(boxes: Boxes) -> list[tuple[str, str, list[str]]]:
+    found = boxes.client.get(f"/conflicts/{boxes.group}")["conflicts"]
+    return [(each["type"], each["severity"], each["snapshot_names"]) for each in found]
+
+
+@pytest.mark.parametrize("group", [PAIR, MIRRORED], ids=["kept", "mirrored"])
+def test_what_a_replica_let_go_is_not_missing(make_witness: Any, group: str) -> None:
+    boxes = reported(make_witness, group, "1 2 3 4 5 6", "2 3 4 5 6")
+    assert conflicts(boxes) == []
+    boxes.backup.report(listing("vault:", "vault/a: 2 4 5 6"), COLUMNS)
+    assert conflicts(boxes) == []
+
+
+def test_what_it_never_had_is_missing(make_witness: Any) -> None:
+    assert conflicts(reported(make_witness, PAIR, "2 3 4 5 6")) == [("missing", "low", ["s1"])]
+
+
+@pytest.mark.parametrize("group", [PAIR, MIRRORED], ids=["kept", "mirrored"])
+def test_last_copies_that_went_at_once_are_named(make_witness: Any, group: str) -> None:
+    boxes = reported(make_witness, group, "1 2 3 4 5 6", "5 6", hub="5 6")
+    assert conflicts(boxes) == [("missing", "high", ["s1", "s2", "s3", "s4"])]
+
+
+def test_a_damaged_history_is_as_none(make_witness: Any) -> None:
+    boxes = reported(make_witness, MIRRORED, "1 2 3 4 5 6", "2 3 4 5 6")
+    store = boxes.client.witness.store
+    (day,) = store.history_segments(boxes.backup.id)
+    Path(store.where, f"{day.name}.json").write_text("{")
+    assert conflicts(boxes) == [("missing", "low", ["s1"])]
