@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from planner.encryption import as_received
 from planner.model import Bookmark, Credit, Member, Replica, Snapshot, Step, Work
 from planner.paths import is_below
 
@@ -70,13 +71,10 @@ def _received(replicas: Replicas, credit: Credit, known: dict[str, Member]) -> R
         mounted=False,
     )
     there = {snapshot.guid for snapshot in held.snapshots}
-    brought = tuple(_as_received(s, step.raw) for s in credit.delivered if s.guid not in there)
+    place = f"{step.target} {step.target_dataset}"
+    new = (as_received(s, step.raw, held.encryption, place) for s in credit.delivered if s.guid not in there)
+    brought = tuple(replace(s, createtxg=None, used=None, written=None, userrefs=None) for s in new)
     return replace(held, snapshots=held.snapshots + brought, written=0, resume_token=None)
-
-
-def _as_received(snapshot: Snapshot, raw: bool) -> Snapshot:
-    ivsetguid = snapshot.ivsetguid if raw else None  # only a raw stream keeps the IV set
-    return replace(snapshot, createtxg=None, used=None, written=None, userrefs=None, ivsetguid=ivsetguid)
 
 
 def _encryption(replicas: Replicas, step: Step, known: dict[str, Member]) -> str | None:

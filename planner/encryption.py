@@ -1,9 +1,9 @@
 """Whether a stream is sent raw, which is decided once for a source and its replica and then never changes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from planner.histories import History, newest_common
-from planner.model import Policy
+from planner.model import Policy, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,14 @@ class Unfit:
 def is_cipher(encryption: str | None) -> bool:
     """Whether a dataset is encrypted, as far as that was reported."""
     return encryption not in (None, "off")
+
+
+def as_received(snapshot: Snapshot, raw: bool, encryption: str | None, place: str) -> Snapshot:
+    """A snapshot as a target has it that is encrypted so, or not. Only a raw stream keeps the IV set: another makes a
+    new one, not known before it is reported, but like no other's; `place` stands for the target."""
+    if raw:
+        return snapshot
+    return replace(snapshot, ivsetguid=f"{snapshot.guid} at {place}" if is_cipher(encryption) else None)
 
 
 def form_for_new(policy: Policy, source: History, parent_encryption: str | None) -> Form:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import chain as chain_of
 
 from planner.admission import failure_of
+from planner.encryption import as_received
 from planner.histories import FastForward, History, Unclear, history, relate
 from planner.leaders import Course
 from planner.model import ResumeToken, Step
@@ -111,12 +112,9 @@ def _followed(scene: Scene, course: Course, outcome: Outcome, source: Site, toke
     held = outcome.site.histories[outcome.path]
     (end,) = outcome.steps[0].delivers
     cipher = source.histories[outcome.path].replica.encryption
-    received = replace(
-        held.replica,
-        snapshots=(*held.snapshots, end if token.raw else replace(end, ivsetguid=None)),
-        written=0,
-        encryption=cipher if token.raw and not held.snapshots else held.replica.encryption,
-    )
+    encryption = cipher if token.raw and not held.snapshots else held.replica.encryption
+    last = as_received(end, token.raw, encryption, f"{outcome.site.id} {held.replica.dataset}")
+    received = replace(held.replica, snapshots=(*held.snapshots, last), written=0, encryption=encryption)
     newer = outcome.lack.newer
     if not held.snapshots and end.guid in course.lead.places:  # with `initial: newest`, more is wanted now than before
         newer = tuple(snapshot for snapshot in course.lead.after(end) or () if scene.wants(snapshot))

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from planner.encryption import Form, Unfit, form_for_new, form_for_replica
+from planner.encryption import Form, Unfit, as_received, form_for_new, form_for_replica
 from planner.histories import Empty, FastForward, History, history, relate
 from planner.model import Replica, Snapshot
 from planner.sites import Scene, Site
@@ -123,12 +123,11 @@ def _leg(scene: Scene, wish: Wish, site: Site, held: History, places: Mapping[st
 
 def _delivered(at: History, leg: Leg, wish: Wish) -> History:
     """The target after a leg."""
-    brought = tuple(
-        snapshot if leg.form.raw else replace(snapshot, ivsetguid=None)
-        for stream in leg.streams
-        for snapshot in stream.delivers
-    )
     encryption = at.replica.encryption
     if not at.snapshots:
         encryption = leg.dataset.encryption if leg.form.raw else wish.parent_encryption
+    place = f"{wish.target.id} {wish.target.dataset(wish.path)}"
+    brought = tuple(
+        as_received(snapshot, leg.form.raw, encryption, place) for stream in leg.streams for snapshot in stream.delivers
+    )
     return history(replace(at.replica, snapshots=at.snapshots + brought, written=0, encryption=encryption))

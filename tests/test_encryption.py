@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from planner import plan_group
-from planner.model import Member, Plan, Replica, Snapshot, Work
+from planner.model import Credit, Member, Plan, Replica, Snapshot, Work
 from tests.pictures import NOW, draw, hub_policy, member_with, reasons
 from tests.tokens import encode_resume_token
 
@@ -153,6 +153,21 @@ def test_what_follows_a_broken_stream_keeps_its_form(raw: bool, parent: str, mod
     made = plan(member("A", "1 2", CIPHER, "a"), replica, raw=mode)
     assert draw(made) == "B rest of 1, B 1-2"
     assert {step.raw for step in made.steps} == {raw}
+
+
+def test_a_plain_replica_goes_on_plain_before_its_next_report() -> None:
+    """Its new snapshot has an IV set of its own, whichever that is."""
+    hub, replica = member("A", "1 2 3@skip 4", CIPHER, "a"), member("B", "1", CIPHER, "b")
+    policy = hub_policy(snapshot_exclude=("skip",))
+    first, _ = plan_group(policy, [hub, replica], Work(), NOW).steps
+    done = Work(credits=(Credit(first, first.delivers, NOW + 1),))
+    made = plan_group(policy, [hub, replica], done, NOW + 2)
+    assert (draw(made), forms(made)) == ("B 2-4", ["plain"])
+    begun = replace(replica.replicas["tank/data"], resume_token=encode_resume_token("tank/data@2", "2", "1", 0))
+    resumed = plan_group(
+        policy, [hub, replace(replica, replicas={**replica.replicas, "tank/data": begun})], Work(), NOW
+    )
+    assert (draw(resumed), forms(resumed)) == ("B rest of 2, B 2-4", ["plain", "plain"])
 
 
 @pytest.mark.parametrize(
