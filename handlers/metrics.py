@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from handlers.actions import TRANSFERS
 from handlers.alerts import alerts_in_force
 from handlers.beats import beat_of
 from handlers.gathering import planning_of
@@ -129,7 +130,8 @@ class _Stands:
         ended = _counter("transfers", "Transfers that ended", "group", "system", "outcome")
         work = self._request.store.read(LEASES)
         for lease in work.leases.all():
-            if lease.group_id in names and lease.expires_at > self._request.now and lease.delivers:
+            is_transfer = lease.action["action_type"] in TRANSFERS
+            if is_transfer and lease.group_id in names and lease.expires_at > self._request.now:
                 name, hosts = names[lease.group_id]
                 labels = (name, lease.target_dataset, hosts.get(lease.target_system_id, "unknown"))
                 done.add_metric(labels, lease.bytes_done or 0)

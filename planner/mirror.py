@@ -63,6 +63,7 @@ def _bookmark(scene: Scene, course: Course, base: Snapshot) -> Step:
         target_dataset=dataset,
         reason=f"the next increment of {dataset} starts at {base.name}: a bookmark keeps that possible if it goes",
         end=base,
+        delivers=(base,),
         new_name=f"{dataset}#{own_bookmark(base.guid)}",
         expected_guids=(base.guid,),
     )

@@ -335,7 +335,7 @@ class Step:
     end: Snapshot | None = None  # as the source names it
     base: Snapshot | Bookmark | None = None  # as the source names it
     intermediates: bool = False  # -I rather than -i
-    delivers: tuple[Snapshot, ...] = ()  # what the target has afterwards that it lacked, oldest first
+    delivers: tuple[Snapshot, ...] = ()  # what the target has afterwards that it lacked, oldest first, or as a bookmark
     raw: bool = False
     embedded: bool = False  # -e is allowed
     origin: str | None = None  # receive as a clone of this "dataset@snapshot" on the target

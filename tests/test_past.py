@@ -1,11 +1,13 @@
 """What went counts in every group, not only where deletions are mirrored."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.boxes import COLUMNS, Boxes, empty_boxes, listing
+from tests.test_actions import finish, start
 
 PAIR = "  - name: media\n    hub: nas\n    systems: {nas: {root: tank}, backup: {root: vault}}\n"
 MIRRORED = PAIR + "    delete: mirror\n"
@@ -41,6 +43,18 @@ def test_what_it_never_had_is_missing(make_witness: Any) -> None:
 def test_last_copies_that_went_at_once_are_named(make_witness: Any, group: str) -> None:
     boxes = reported(make_witness, group, "1 2 3 4 5 6", "5 6", hub="5 6")
     assert conflicts(boxes) == [("missing", "high", ["s1", "s2", "s3", "s4"])]
+
+
+def test_a_bookmark_just_made_is_known_by_its_place(make_witness: Any) -> None:
+    """Else an increment from it, once its snapshot is gone, would not be known to fit."""
+    now = datetime.now(UTC)
+    window = f"{now + timedelta(hours=2):%H:%M}-{now + timedelta(hours=3):%H:%M}"
+    boxes = reported(make_witness, MIRRORED + f'    window: "{window}"\n', "2", hub="2 3")
+    (action,) = boxes.plan()["actions"]
+    finish(boxes.nas, action, start(boxes.nas, action).json["lease_token"])
+    (gone,) = (each for each in boxes.client.get(f"/snapshots?system_id={boxes.nas.id}") if each["name"] == "s2")
+    boxes.nas.call("DELETE", f"/snapshots/{gone['id']}")
+    assert [each[0] for each in conflicts(boxes)] == ["missing"]
 
 
 def test_a_damaged_history_is_as_none(make_witness: Any) -> None:
