@@ -6,7 +6,21 @@ from typing import Any
 import pytest
 
 from planner import plan_group
-from planner.model import Bookmark, Failure, Gone, Guard, Lease, Listed, Member, Neighbour, Plan, Replica, Step, Work
+from planner.model import (
+    Bookmark,
+    Credit,
+    Failure,
+    Gone,
+    Guard,
+    Lease,
+    Listed,
+    Member,
+    Neighbour,
+    Plan,
+    Replica,
+    Step,
+    Work,
+)
 from planner.prune import is_own
 from tests.pictures import DAY, NOW, draw, hub_policy, member_with, members_of, peers_policy, reasons
 
@@ -149,6 +163,22 @@ def test_deletions_come_last() -> None:
 def test_a_base_that_may_go_gets_a_bookmark(picture: str, fields: dict[str, Any], bookmark: str) -> None:
     drawn = draw(mirrored(picture, **fields))
     assert (", ".join(part for part in drawn.split(", ") if "bookmark" in part) or "nothing") == bookmark
+
+
+def test_bookmarks_without_a_place_are_not_made_and_released_for_ever() -> None:
+    """An agent of one's own may report neither createtxg nor creation: no increment starts at its bookmarks."""
+    hub, replica = members_of("A: 2 4 B: 2 #4 5")
+
+    def with_mark(guid: str) -> Member:
+        marks = (Bookmark(f"zfs-sync-{guid}", guid),)
+        return replace(hub, replicas={**hub.replicas, "tank/data": replace(hub.replicas["tank/data"], bookmarks=marks)})
+
+    policy, now, done = hub_policy(delete="mirror"), NOW, Work()
+    while steps := plan_group(policy, [with_mark("5"), replica], done, now).steps:
+        now += 1
+        done = replace(done, credits=(*done.credits, *(Credit(step, step.delivers, now) for step in steps)))
+        assert now < NOW + 3, f"{draw(Plan(steps=steps))} again and again"
+    assert plan_group(policy, [with_mark("2"), replica], Work(), NOW).steps == ()
 
 
 def test_a_bookmark_is_made_on_the_hub_by_the_hub() -> None:
