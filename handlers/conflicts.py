@@ -7,7 +7,7 @@ from handlers import plan_answers as a
 from handlers.bodies import ConflictQuery, ResolveBody, ResolveQuery
 from handlers.errors import Conflicting, Invalid
 from handlers.events import record
-from handlers.gathering import work_of
+from handlers.gathering import BY_POLICY, work_of
 from handlers.instructions import GroupPlan, action_of
 from handlers.request import Request
 from handlers.resolving import put_decision
@@ -131,7 +131,7 @@ def adopt_automatic(request: Request, context: GroupPlan, step: Step, decisions:
     for decision in context.plan.decided:
         if decision.path == step.path:
             shown = present_conflict(request, context, conflicts[decision.conflict_id])
-            put_decision(request, decisions, decision, shown, "on_conflict")
+            put_decision(request, decisions, decision, shown, BY_POLICY)
 
 
 def _live(request: Request, conflict_id: str) -> tuple[GroupPlan, Conflict]:

@@ -30,6 +30,8 @@ from planner.model import (
 from store import LEASES, REGISTRY, NotFound, Store, StoreError, group_records, inventory_of
 from store import documents as kept
 
+BY_POLICY = "on_conflict"  # who decided a conflict that nobody did
+
 
 class Planning(NamedTuple):
     """A group's plan, and what it was made of."""
@@ -250,7 +252,8 @@ def decision_of(decision: kept.Decision) -> Decision:
     """A decision's document as the planner sees it."""
     losers = tuple(Loser(**{**loser, "removable_guids": tuple(loser["removable_guids"])}) for loser in decision.losers)
     strategy: Any = decision.strategy
-    return Decision(decision.id, decision.path, strategy, decision.winner, decision.discard, losers)
+    automatic = decision.decided_by == BY_POLICY
+    return Decision(decision.id, decision.path, strategy, decision.winner, decision.discard, losers, automatic)
 
 
 def member_by_id(members: Iterable[Member], system_id: str) -> Member:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Literal
 
 from planner.admission import admitted, failure_of
-from planner.model import Conflict, Decision, Option, Skip, Step
+from planner.model import Conflict, Decision, Loser, Option, Skip, Step
 from planner.paths import dataset_of, is_below, is_set_aside
 from planner.remedies import moving
 from planner.resolutions import options, resolution_steps
@@ -49,7 +49,7 @@ def errands_of(scene: Scene, decisions: Iterable[Decision]) -> tuple[Errand, ...
     errands: list[Errand] = []
     members = list(scene.members.values())
     for decision in sorted(decisions, key=lambda decision: (decision.path.split("/"), decision.conflict_id)):
-        if decision.strategy == "ignore":
+        if decision.strategy == "ignore" or (decision.automatic and not _is_harmless(scene, decision.losers)):
             continue
         steps, skips = resolution_steps(decision, scene.policy, members, scene.uncredited, scene.now)
         if steps and any(one.decision.path == decision.path and one.changing for one in errands):
@@ -81,27 +81,34 @@ def _hindrance(steps: Sequence[Step], scene: Scene, step: Step) -> str | None:
         is_set_aside(step.new_name or "") and any(scene.is_paused(one.path) for one in steps)
     ):
         return f"{step.target_dataset} is paused in this group"
-    if step.source is not None and not scene.policy.window_open:
+    filling = _filling(steps, step)
+    if filling.source is not None and not scene.policy.window_open:
         return f"the transfer window of the group {scene.policy.name} is closed"
-    for system_id in (step.source, step.target):
+    for system_id in (filling.source, step.target):
         site = scene.site(system_id)
         barred = site.barred(step.path) if site is not None else None
         if barred is not None:
             return barred
-    return failure_of(scene, step) or _lack_of_room(steps, scene, step)
+    return failure_of(scene, step) or failure_of(scene, filling) or _lack_of_room(steps, scene, step, filling)
 
 
-def _lack_of_room(steps: Sequence[Step], scene: Scene, step: Step) -> str | None:
-    """Why the target can't hold what a step brings with all before it; nothing is set aside for what does not fit."""
-    site, at = scene.site(step.target), steps.index(step)
-    room = room_for(site, step.target_dataset) if site else None
+def _filling(steps: Sequence[Step], step: Step) -> Step:
+    """The step itself; of one that sets a dataset aside the stream that takes its place: nothing is set aside before
+    that may start."""
     if step.type == "rename" and is_set_aside(step.new_name or ""):
-        at = next((at for at, one in enumerate(steps) if one.source and one.target == step.target), at)
-    brings = steps[at]
-    if site is None or room is None or brings.end is None or brings.source_dataset is None:
+        return next((one for one in steps if one.source and one.target == step.target), step)
+    return step
+
+
+def _lack_of_room(steps: Sequence[Step], scene: Scene, step: Step, filling: Step) -> str | None:
+    """Why the target can't hold what comes with a step, and all before it."""
+    site = scene.site(step.target)
+    room = room_for(site, step.target_dataset) if site else None
+    if site is None or room is None or filling.end is None or filling.source_dataset is None:
         return None
-    needed = sum(one.estimated_size_bytes or 0 for one in steps[: at + 1] if one.target == step.target)
-    return no_room(site, brings.source_dataset, brings.end) if needed > room else None
+    before = steps[: steps.index(filling) + 1]
+    needed = sum(one.estimated_size_bytes or 0 for one in before if one.target == step.target)
+    return no_room(site, filling.source_dataset, filling.end) if needed > room else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,14 +196,17 @@ def decide(scene: Scene, conflicts: Iterable[Conflict]) -> tuple[Decision, ...]:
         if way is None or way.refused is not None:
             continue
         waits = any(earlier.path == conflict.path for earlier in decided)
-        if strategy == "ignore" or (not waits and _is_harmless(scene, way)):
-            decided.append(Decision(conflict.id, conflict.path, strategy, way.winner, False, way.losers))
+        if strategy == "ignore" or (not waits and way.losers and _is_harmless(scene, way.losers)):
+            decided.append(Decision(conflict.id, conflict.path, strategy, way.winner, False, way.losers, True))
     return tuple(decided)
 
 
-def _is_harmless(scene: Scene, option: Option) -> bool:
-    for loser in option.losers:
-        replica = scene.members[loser.system_id].replicas.get(loser.dataset)
-        if scene.is_hub(loser.system_id) or replica is None or replica.readonly is not True:
+def _is_harmless(scene: Scene, losers: Iterable[Loser]) -> bool:
+    """Whether no loser is one that nobody but a person may touch; what is set aside already is not left half way."""
+    for loser in losers:
+        replicas = scene.members[loser.system_id].replicas if loser.system_id in scene.members else {}
+        replica = replicas.get(loser.dataset)
+        in_use = replica is None or replica.readonly is not True
+        if loser.aside not in replicas and (scene.is_hub(loser.system_id) or in_use):
             return False
-    return bool(option.losers)
+    return True

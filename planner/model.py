@@ -257,6 +257,7 @@ class Decision:
     winner: str | None  # a system_id; None for ignore
     discard: bool
     losers: tuple[Loser, ...]
+    automatic: bool = False  # by the group's on_conflict
 
 
 @dataclass(frozen=True, slots=True)

@@ -296,9 +296,9 @@ def test_what_was_set_aside_is_no_dataset_of_the_group() -> None:
     [
         ({"enabled": False}, [], "is disabled"),
         ({"paused_systems": frozenset("B")}, [], "hostB is paused"),
-        ({"paused_systems": frozenset("A")}, ["rename B data"], "hostA is paused"),
+        ({"paused_systems": frozenset("A")}, [], "hostA is paused"),
         ({"paused_datasets": ("data",)}, [], "is paused in this group"),
-        ({"window_open": False}, ["rename B data"], "transfer window of the group media is closed"),
+        ({"window_open": False}, [], "transfer window of the group media is closed"),
     ],
 )
 def test_what_is_held_back_waits_with_all_that_depends_on_it(
@@ -378,6 +378,15 @@ def test_a_strategy_never_touches_the_hub() -> None:
     assert (made.steps, made.decided) == ((), ())
     peers = replace(NEWEST, directional=False, hub=None)
     assert story(plan(hosts, policy=peers)) == ["rename A data", "sync A data", "promote A data"]
+
+
+def test_what_a_strategy_decided_is_not_done_to_what_it_may_not_touch_by_now() -> None:
+    hosts = readonly(newer(diverged(), "A", "4"), "B")
+    work = Work(decisions=plan(hosts, policy=NEWEST).decided)
+    assert story(plan(hosts, work, replace(NEWEST, hub="B"))) == []
+    assert [c.status for c in plan(writable(hosts, "B"), work, NEWEST).conflicts] == ["open"]
+    obey(plan(readonly(hosts, "B"), work, NEWEST).steps[0], hosts)
+    assert story(plan(hosts, work, NEWEST)) == ["sync B data", "promote B data"], "but not left half way"
 
 
 def test_a_strategy_decides_nothing_in_a_disabled_group() -> None:
