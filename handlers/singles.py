@@ -145,25 +145,34 @@ def _row_of(request: Request, body: SnapshotBody, loc: Any) -> tuple[str, Snapsh
 
 
 def _with_rows(document: DatasetDoc, singles: list[Single]) -> tuple[DatasetDoc, list[SnapshotRow]]:
-    """The dataset with these snapshots in it, each in place of the one that it updates; and those it re-created."""
+    """The dataset with these snapshots in it, each in place of the one that it updates; and those it re-created.
+
+    A name may go from one to the next, as where `daily.0` becomes `daily.1`: whichever these bring is not gone.
+    """
     rows = {row.name: row for row in document.snapshots}
-    names = {row.guid: row.name for row in document.snapshots if row.guid}
+    known = {row.guid: row for row in document.snapshots if row.guid}
+    brought = {single.row.guid for single in singles if single.row.guid}
     metadata: Any = document.snapshot_metadata
     metadata = {} if metadata is msgspec.UNSET else dict(metadata)
     replaced = []
     for single in singles:
         row = single.row
-        known_as = names.get(row.guid)
         namesake = rows.get(row.name)
-        if namesake is not None and known_as is None and _is_same(namesake, row):
-            known_as = row.name
-        if namesake is not None and known_as != row.name:
-            replaced.append(rows.pop(row.name))
-            names.pop(namesake.guid, None)
-            metadata.pop(metadata_key(namesake), None)
-        if known_as is not None:
-            row = _updated(rows[known_as] if known_as == row.name else rows.pop(known_as), row)
+        old = known.get(row.guid)
+        if namesake is not None and old is None and _is_same(namesake, row):
+            old = namesake
+        if namesake is not None and namesake is not old:
+            del rows[row.name]
+            if namesake.guid not in brought:
+                replaced.append(namesake)
+                metadata.pop(metadata_key(namesake), None)
+        if old is not None:
+            row = _updated(old, row)
+            if old.name != row.name and rows.get(old.name) is old:
+                del rows[old.name]
         rows[row.name] = row
+        if row.guid:
+            known[row.guid] = row
         said = metadata.pop(f"@{row.name}", msgspec.UNSET) if single.metadata is msgspec.UNSET else single.metadata
         if said is not msgspec.UNSET:
             metadata[metadata_key(row)] = said

@@ -87,6 +87,20 @@ def test_a_batch_can_make_a_snapshot_anew_and_bring_back_the_old_one_renamed(nas
     assert {each["name"]: each["guid"] for each in nas.get("/snapshots")} == {"x": "6", "y": "5"}
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_batch_of_rotated_names_loses_none_that_it_brings(nas: Agent, reverse: bool) -> None:
+    def daily(number: int, guid: int, **fields: Any) -> dict[str, Any]:
+        return {**X, "name": f"daily.{number}", "guid": str(guid), **fields}
+
+    first = [daily(number, guid, metadata={"was": number}) for number, guid in enumerate([4, 3, 2, 1])]
+    nas.call("POST", "/snapshots/batch", first, status=201)
+    rotated = [daily(number, guid) for number, guid in enumerate([5, 4, 3, 2])]
+    nas.call("POST", "/snapshots/batch", rotated[::-1] if reverse else rotated, status=201)
+    kept = {each["name"]: (each["guid"], each["metadata"].get("was")) for each in nas.get("/snapshots")}
+    assert kept == {"daily.0": ("5", None), "daily.1": ("4", 0), "daily.2": ("3", 1), "daily.3": ("2", 2)}
+    assert [each["guid"] for each in nas.get("/snapshots/history") if each["event"] == "gone"] == ["1"]
+
+
 @pytest.mark.parametrize(
     ("pool", "dataset", "full"),
     [
