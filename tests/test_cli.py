@@ -396,6 +396,18 @@ def test_a_backup_that_cannot_be_written_or_read_is_one_line(
     assert (done, "this is no backup" in complaint, len(json.loads(command("systems", "--json")[1]))) == (1, True, 3)
 
 
+def test_a_backup_with_a_damaged_file_says_so_and_restores_the_rest(
+    example: Witness, tmp_path: Path, command: Command
+) -> None:
+    damaged = min((tmp_path / "data" / "events").iterdir())
+    damaged.write_text("{")
+    done, _, complaint = command("backup", "saved")
+    assert (done, f"\nproblem: events/{damaged.name} is damaged: " in complaint) == (1, True)
+    done, _, complaint = command("restore", "--replace", "saved")
+    assert (done, complaint) == (0, f"left out: events/{damaged.name}: it was damaged when the backup was made\n")
+    assert command("check")[0] == 0
+
+
 def test_a_backup_that_breaks_off_leaves_no_file(example: Witness, tmp_path: Path, command: Command) -> None:
     (tmp_path / "data" / "registry.json").unlink()
     (tmp_path / "data" / "registry.json").mkdir()

@@ -60,7 +60,7 @@ def tar_with(**files: bytes) -> io.BytesIO:
 
 def test_a_backup_unpacked_is_a_data_folder(store: Store, tmp_path: Path) -> None:
     out = io.BytesIO()
-    assert write_backup(store, out, NOON) == 5  # four shards and the secret
+    assert write_backup(store, out, NOON) == (5, [])  # four shards and the secret
     (tmp_path / "backup").write_bytes(out.getvalue())
     assert {member.mode for member in unpack(tmp_path / "backup", tmp_path / "copy")} == {0o600}
     copy = Store.open(tmp_path / "copy")
@@ -75,7 +75,7 @@ def test_a_backup_restored_replaces_all_there_was(store: Store, tmp_path: Path) 
         tx[REGISTRY].systems.clear()
         tx[NAS].datasets.put(dataset("tank/new"))
         tx[heartbeat_of("new")].heartbeats.put(heartbeat("new"))
-    assert restore_backup(store, saved) == 5
+    assert restore_backup(store, saved) == (5, [])
     assert everything(store) == before
     assert store.read(REGISTRY).systems.ids() == ["nas"]  # what this process had cached is no longer believed
     assert store.shards("heartbeats") == [heartbeat_of("nas")]
@@ -95,10 +95,26 @@ def test_a_backup_restored_elsewhere_brings_its_secret(
 def test_a_store_without_a_secret_of_its_own_is_backed_up_without(place: Place) -> None:
     store = filled(Store.open(place, secret="s" * 40))
     out = io.BytesIO()
-    assert write_backup(store, out, NOON) == 4
+    assert write_backup(store, out, NOON) == (4, [])
     out.seek(0)
     with tarfile.open(fileobj=out) as tar:
         assert "secret_key" not in tar.getnames()
+
+
+def test_what_is_damaged_is_set_apart_and_the_rest_restored(store: Store, new_place: NewPlace, tmp_path: Path) -> None:
+    rest = {name: data for name, data in everything(store).items() if name != "inventories/nas"}
+    broken = (content(store, "inventories/nas") or b"")[:-20]
+    put_content(store, "inventories/nas", broken)
+    out = io.BytesIO()
+    count, (problem,) = write_backup(store, out, NOON)
+    assert (count, problem.partition(":")[0]) == (4, "inventories/nas.json is damaged")
+    (tmp_path / "backup").write_bytes(out.getvalue())
+    unpack(tmp_path / "backup", tmp_path / "copy")
+    assert (tmp_path / "copy/inventories/nas.json.damaged").read_bytes() == broken
+    out.seek(0)
+    other = Store.open(new_place("other"))
+    assert restore_backup(other, out) == (4, ["inventories/nas.json"])
+    assert everything(other) == everything(Store.open(tmp_path / "copy")) == rest
 
 
 @pytest.mark.parametrize(
