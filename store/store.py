@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from store.codec import ids_in
 from store.documents import Event
-from store.engine import Engine
+from store.engine import SECRET_KEY, Engine
 from store.engines import engine_at
 from store.errors import Damaged, StoreError
 from store.migrations import migrate
@@ -37,7 +37,6 @@ V = TypeVar("V", bound=View)
 EVENTS_PER_SEGMENT = 250  # each event rewrites its segment, so segments stay small
 CACHE_BYTES = 256 * 2**20
 _SEGMENT = re.compile(r"events/[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{4}")
-SECRET_KEY = "secret_key"  # noqa: S105 - a file's name
 SHORTEST_SECRET = 32
 
 
@@ -231,10 +230,11 @@ class Store:
         with self._locked_whole():
             yield _Contents(self._engine)
 
-    def replace_everything(self, contents: Mapping[str, bytes]) -> None:
-        """Make these the store's shards, and drop all others."""
-        with self._locked_whole(contents) as shards:
-            self._engine.replace(contents)
+    def replace_everything(self, contents: Mapping[str, bytes], secret: bytes | None = None) -> None:
+        """Make these the store's shards, and drop all others; put another store's secret in place of its own, if there
+        is one. That counts from the next start on."""
+        with self._locked_whole(contents) as shards, self._engine.locked([SECRET_KEY], self._lock_timeout_s):
+            self._engine.replace(_Whole(contents, secret))
             for shard in shards:
                 if shard.name not in contents:
                     self._engine.remove(shard.name)
@@ -243,11 +243,6 @@ class Store:
     def kept_secret(self) -> bytes | None:
         """The secret as the store keeps it; None if it was given from outside."""
         return self._engine.read_private(SECRET_KEY)
-
-    def keep_secret(self, kept: bytes) -> None:
-        """Put another store's secret in place. It counts from the next start on."""
-        with self._engine.locked([SECRET_KEY], self._lock_timeout_s):
-            self._engine.write_private(SECRET_KEY, kept)
 
     @contextmanager
     def _locked_whole(self, more: Iterable[str] = ()) -> Iterator[list[Shard[View]]]:
@@ -325,6 +320,26 @@ class _Contents(Mapping[str, bytes]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+class _Whole(Mapping[str, bytes]):
+    """What takes the place of a whole store: at its end the secret and then the registry, whose keys go by it. Only
+    who is killed between these two leaves keys that nobody can use; who is killed before, those that there were."""
+
+    def __init__(self, contents: Mapping[str, bytes], secret: bytes | None) -> None:
+        self._contents = contents
+        self._secret = {} if secret is None else {SECRET_KEY: secret}
+
+    def __getitem__(self, name: str) -> bytes:
+        return self._secret[name] if name in self._secret else self._contents[name]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (name for name in self._contents if name != REGISTRY.name)
+        yield from self._secret
+        yield from (name for name in self._contents if name == REGISTRY.name)
+
+    def __len__(self) -> int:
+        return len(self._secret) + len(self._contents)
 
 
 class Transaction:
