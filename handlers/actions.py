@@ -1,6 +1,7 @@
 """Actions with leases: an agent starts one, says how far it is, and says how it ended."""
 
 import secrets
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from handlers.sync import group_plan
 from handlers.sync_groups import all_groups, has_group, visible_groups
 from handlers.systems import note_seen
 from planner.leases import stands_in_the_way
+from planner.model import Lease as Work
 from planner.model import Step
 from store import LEASES, REGISTRY, group_records
 from store.documents import Credit, Failure, Lease, Total
@@ -130,21 +132,28 @@ def _require_free(request: Request, context: GroupPlan, step: Step, leases: list
     for lease in active:
         if lease.id == step.action_id or stands_in_the_way(lease_of(lease), step):
             raise _held_by_another(request, lease)
-    if step.type not in TRANSFERS:
-        return
-    for system_id in (step.source, step.target):
-        busy = [
-            lease
-            for lease in active
-            if lease.action["action_type"] in TRANSFERS
-            and system_id in (lease.source_system_id, lease.target_system_id)
-        ]
-        if len(busy) >= context.policy.max_transfers:
+    limit = context.policy.max_transfers
+    for system_id, busy in _busy(active, step):
+        if len(busy) >= limit:
             soonest = min(lease.expires_at for lease in busy)
-            hostname = context.members[system_id or step.target].hostname
             raise Conflicting(
-                f"{hostname} is at its max_transfers ({context.policy.max_transfers})",
+                f"{context.members[system_id].hostname} is at its max_transfers ({limit})",
                 headers={"Retry-After": _seconds_until(request, soonest, at_most=60)},
+            )
+
+
+def _busy(active: list[Lease], work: Work | Step) -> Iterator[tuple[str, list[Lease]]]:
+    """What the systems of a transfer are transferring, each with its leases."""
+    for system_id in (work.source, work.target) if work.type in TRANSFERS else ():
+        if system_id is not None:
+            yield (
+                system_id,
+                [
+                    lease
+                    for lease in active
+                    if lease.action["action_type"] in TRANSFERS
+                    and system_id in (lease.source_system_id, lease.target_system_id)
+                ],
             )
 
 
@@ -223,11 +232,17 @@ def report_progress(request: Request, action_id: str, body: ProgressBody, header
 
 
 def _require_still_free(request: Request, lease: Lease, leases: list[Lease]) -> None:
-    """Raise Gone when the lease ran out, and another was given for the same dataset since."""
-    for other in leases:
-        same_target = (other.target_system_id, other.target_dataset) == (lease.target_system_id, lease.target_dataset)
-        if other.id != lease.id and same_target and other.expires_at > request.now:
-            raise Gone("the lease ran out, and another action changes that dataset now")
+    """Raise Gone when the lease ran out, and what others do since leaves no room for it."""
+    if lease.expires_at > request.now:
+        return
+    active = [other for other in leases if other.expires_at > request.now]
+    work = lease_of(lease)
+    if any(stands_in_the_way(lease_of(other), work) for other in active):
+        raise Gone("the lease ran out, and another action changes that dataset now")
+    limits = [group.options.max_transfers for group in all_groups(request) if group.id == lease.group_id]
+    limit = (limits[0] if limits else None) or request.config.max_transfers
+    if any(len(busy) >= limit for _, busy in _busy(active, work)):
+        raise Gone(f"the lease ran out, and other transfers take its place: max_transfers is {limit}")
 
 
 def finish_action(

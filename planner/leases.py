@@ -6,8 +6,9 @@ from planner.model import Lease, Step
 from planner.paths import is_below
 
 
-def stands_in_the_way(lease: Lease, step: Step) -> bool:
-    """Whether a step must wait for another: both change one dataset, or one renames what the other works with."""
+def stands_in_the_way(lease: Lease, step: Lease | Step) -> bool:
+    """Whether a step, or one whose lease ran out, must wait for another: both change one dataset, or one renames what
+    the other works with."""
     if (lease.target, lease.target_dataset) == (step.target, step.target_dataset):
         return True
     return any(moves(lease, *place) for place in _places(step)) or any(moves(step, *place) for place in _places(lease))

@@ -283,6 +283,36 @@ def test_a_lease_that_ran_out_is_not_renewed_beside_another_on_its_dataset(boxes
     progress(boxes.nas, new, start(boxes.nas, new).json["lease_token"])
 
 
+def test_a_lease_that_ran_out_is_renewed_only_where_it_could_be_given(make_witness: Any) -> None:
+    boxes = told(empty_boxes(make_witness, MEDIA + "    max_transfers: 1\n"))
+    first, second = (boxes.action(name) for name in ("vault/nas", "vault/nas/a"))
+    token = start(boxes.nas, first).json["lease_token"]
+    run_out(boxes)
+    progress(boxes.nas, first, token)
+    start(boxes.nas, second, status=409)
+    run_out(boxes)
+    other = start(boxes.nas, second).json["lease_token"]
+    assert "max_transfers is 1" in progress(boxes.nas, first, token, status=410).json["detail"]
+    progress(boxes.nas, second, other)
+    finish(boxes.nas, second, other)
+    progress(boxes.nas, first, token)
+
+
+def test_a_lease_that_ran_out_is_not_renewed_below_what_is_being_renamed(boxes: Boxes) -> None:
+    below = boxes.action("vault/nas/a")
+    token = start(boxes.nas, below).json["lease_token"]
+    run_out(boxes)
+    with boxes.client.witness.store.transaction(LEASES) as tx:
+        lease = tx[LEASES].leases.get(below["action_id"])
+        action = {**lease.action, "action_type": "rename", "new_name": "vault/old"}
+        later = lease.expires_at + timedelta(days=1)
+        rename = msgspec.structs.replace(
+            lease, id="rename", action=action, target_dataset="vault/nas", source_system_id=None, expires_at=later
+        )
+        tx[LEASES].leases.put(rename)
+    assert "another action" in progress(boxes.nas, below, token, status=410).json["detail"]
+
+
 # --- finish --------------------------------------------------------------------------------------
 
 
