@@ -4,9 +4,10 @@ A lock file is never deleted: a process that had it open would then hold another
 """
 
 import os
+import resource
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 
@@ -15,7 +16,8 @@ from filelock import lock_descriptor, unlock_descriptor
 from store.errors import Busy, refusals
 
 POLL_S = 0.002  # filelock's own 50 ms would let a writer wait for seconds under load
-KEPT_OPEN = 256  # descriptors, of the 1024 that a process may have by default
+KEPT_OPEN = 256  # descriptors, of the 1024 that a process may have by default; a backup holds more while it reads
+OTHERS = 1024  # what the process may need beside those
 
 
 class Locks:
@@ -30,6 +32,8 @@ class Locks:
     def hold(self, names: Sequence[str], timeout_s: float) -> Iterator[None]:
         """Hold the locks of these names, taken in this order. Raises Busy unless all are had in time."""
         deadline = time.monotonic() + timeout_s
+        if len(names) > KEPT_OPEN:
+            _make_room(len(names))
         with ExitStack() as held:
             for name in names:
                 lock = self._lock(name)
@@ -53,6 +57,15 @@ class Locks:
         self._pid = os.getpid()
         for lock in inherited.values():
             lock.close()
+
+
+def _make_room(descriptors: int) -> None:
+    """Let this process have so many descriptors more than most may have by default, if the system permits it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = descriptors + OTHERS if hard == resource.RLIM_INFINITY else min(descriptors + OTHERS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # then the lock that has none left says so
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class _Lock:
