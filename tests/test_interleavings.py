@@ -4,11 +4,13 @@ Some of each kind run on PostgreSQL, too; `--engine postgresql` runs all of them
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from store import LEASES, REGISTRY
+from handlers import inventories
+from store import LEASES, REGISTRY, NotFound, Store, inventory_of
 from tests.boxes import COLUMNS, listing
 from tests.interleaving import Answered, Call, Meeting, meeting
 from tests.witness import ADMIN, ENROLL, TSV, Agent, client_of
@@ -241,6 +243,24 @@ def test_nothing_is_left_of_a_system_that_is_deleted_while_it_reports(world: Wor
         assert deleted.status == 204
         assert reported.status in (200, 201, 401, 404, 422)
         assert left_of(world, agent) == []
+
+
+def test_nor_while_its_files_are_being_removed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last report again, from an agent whose key was still good when the request came."""
+    agent, unchanged, remove = world.backup, inventories._unchanged, Store.remove
+    report: list[Any] = []
+    monkeypatch.setattr(inventories, "_unchanged", lambda *arguments: report.extend(arguments))
+    agent.report(listing("vault:", "vault/nas: 1 2"), COLUMNS)
+
+    def remove_late(store: Store, shard: Any) -> None:
+        if shard == inventory_of(agent.id):
+            with suppress(NotFound):
+                unchanged(*report)
+        remove(store, shard)
+
+    monkeypatch.setattr(Store, "remove", remove_late)
+    world.client.call("DELETE", f"/systems/{agent.id}", status=204)
+    assert left_of(world, agent) == []
 
 
 def left_of(world: World, agent: Agent) -> list[str]:
