@@ -29,6 +29,7 @@ from store.shards import (
     View,
     events_of,
     history_of,
+    lock_of,
     shard_named,
 )
 
@@ -226,18 +227,18 @@ class Store:
 
     @contextmanager
     def everything(self) -> Iterator[Mapping[str, bytes]]:
-        """Every shard's content by its name, as of one moment: nobody writes until the block ends."""
-        with self._locked_whole():
-            yield _Contents(self._engine)
+        """Every shard's content by its name, as of one moment: what there is then nobody writes in this block."""
+        with self._locked_whole() as names:
+            yield _Contents(self._engine, names)
 
     def replace_everything(self, contents: Mapping[str, bytes], secret: bytes | None = None) -> None:
         """Make these the store's shards, and drop all others; put another store's secret in place of its own, if there
         is one. That counts from the next start on."""
-        with self._locked_whole(contents) as shards, self._engine.locked([SECRET_KEY], self._lock_timeout_s):
+        with self._locked_whole(contents) as names, self._engine.locked([SECRET_KEY], self._lock_timeout_s):
             self._engine.replace(_Whole(contents, secret))
-            for shard in shards:
-                if shard.name not in contents:
-                    self._engine.remove(shard.name)
+            for name in names:
+                if name not in contents:
+                    self._engine.remove(name)
 
     @property
     def kept_secret(self) -> bytes | None:
@@ -245,11 +246,18 @@ class Store:
         return self._engine.read_private(SECRET_KEY)
 
     @contextmanager
-    def _locked_whole(self, more: Iterable[str] = ()) -> Iterator[list[Shard[View]]]:
-        names = {REGISTRY.name, LEASES.name, *self._engine.names(), *more}
-        shards = sorted(map(shard_named, names), key=lambda shard: shard.order)
-        with self._locked(shards, None):
-            yield shards
+    def _locked_whole(self, more: Iterable[str] = ()) -> Iterator[list[str]]:
+        """The names of all shards, each of them locked, and `more`. One that is made while the locks are taken has a
+        lock that was not among them: then they are taken again."""
+        found = self._engine.names()
+        while True:
+            names = {REGISTRY.name, LEASES.name, *found, *more}
+            shards = sorted(map(shard_named, names), key=lambda shard: shard.order)
+            with self._locked(shards, None):
+                found = self._engine.names()
+                if {lock_of(name) for name in found} <= {shard.lock for shard in shards}:
+                    yield found
+                    return
 
     def _drop_before(self, segments: Sequence[Shard[View]], days: int, now: datetime | None) -> int:
         first_kept = f"{(now or datetime.now(UTC)) - timedelta(days=days):%Y-%m-%d}"
@@ -305,9 +313,9 @@ class Store:
 class _Contents(Mapping[str, bytes]):
     """What every shard holds, read one at a time."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, names: list[str]) -> None:
         self._engine = engine
-        self._names = engine.names()
+        self._names = names
 
     def __getitem__(self, name: str) -> bytes:
         held = self._engine.read(name)
