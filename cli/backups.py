@@ -6,7 +6,7 @@ import sys
 
 from cli.terminal import OpenWitness, Refusal, open_here
 from handlers.request import Request
-from store import REGISTRY
+from store import REGISTRY, Damaged
 from store.backup import DAMAGED, restore_backup, write_backup
 
 
@@ -48,9 +48,9 @@ def _write_new(file: str, request: Request) -> tuple[int, list[str]]:
 def restore(options: argparse.Namespace, open_witness: OpenWitness) -> int:
     """Put a backup in place of all that the store holds, once all of it was checked."""
     request = open_here(options, open_witness)
-    systems = len(request.store.read(REGISTRY).systems)
-    if systems and not options.replace:
-        raise Refusal(f"the store holds {systems} systems: --replace puts the backup in their place (back it up first)")
+    held = _held(request)
+    if held and not options.replace:
+        raise Refusal(f"the store holds {held}: --replace puts the backup in their place (back it up first)")
     try:
         with open(options.file, "rb") as source:
             count, left_out = restore_backup(request.store, source)
@@ -60,3 +60,12 @@ def restore(options: argparse.Namespace, open_witness: OpenWitness) -> int:
         print(f"left out: {name}: it was damaged when the backup was made", file=sys.stderr)
     print(f"{count} files restored. If the service runs, restart it")
     return 0
+
+
+def _held(request: Request) -> str:
+    """What a restore would replace, in words; empty where that is nothing."""
+    try:
+        count = len(request.store.read(REGISTRY).systems)
+    except Damaged:
+        return "systems and keys that can't be read"
+    return f"{count} systems" if count else ""

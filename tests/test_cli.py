@@ -408,6 +408,14 @@ def test_a_backup_with_a_damaged_file_says_so_and_restores_the_rest(
     assert command("check")[0] == 0
 
 
+def test_a_backup_takes_the_place_of_a_damaged_registry(example: Witness, tmp_path: Path, command: Command) -> None:
+    assert command("backup", "saved")[0] == 0
+    (tmp_path / "data/registry.json").write_text("{")
+    assert "holds systems and keys that can't be read: --replace" in command("restore", "saved")[2]
+    assert command("restore", "--replace", "saved")[0] == 0
+    assert len(json.loads(command("systems", "--json")[1])) == 3
+
+
 def test_a_backup_that_breaks_off_leaves_no_file(example: Witness, tmp_path: Path, command: Command) -> None:
     (tmp_path / "data" / "registry.json").unlink()
     (tmp_path / "data" / "registry.json").mkdir()
