@@ -20,8 +20,8 @@ from handlers.resolving import note_sync
 from handlers.sync import group_plan
 from handlers.sync_groups import all_groups, has_group, visible_groups
 from handlers.systems import note_seen
+from planner import model
 from planner.leases import stands_in_the_way
-from planner.model import Lease as Work
 from planner.model import Step
 from store import LEASES, REGISTRY, group_records
 from store.documents import Credit, Failure, Lease, Total
@@ -142,7 +142,7 @@ def _require_free(request: Request, context: GroupPlan, step: Step, leases: list
             )
 
 
-def _busy(active: list[Lease], work: Work | Step) -> Iterator[tuple[str, list[Lease]]]:
+def _busy(active: list[Lease], work: model.Lease | Step) -> Iterator[tuple[str, list[Lease]]]:
     """What the systems of a transfer are transferring, each with its leases."""
     for system_id in (work.source, work.target) if work.type in TRANSFERS else ():
         if system_id is not None:

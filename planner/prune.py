@@ -157,11 +157,11 @@ def _copies_by_path(policy: Policy, members: Iterable[Member], now: float) -> di
 
 
 def _clones(members: Iterable[Member]) -> dict[tuple[str, str], str]:
-    """The clones of snapshots: a snapshot that has one can't be destroyed."""
+    """The clones of snapshots, the first by name of several: a snapshot that has one can't be destroyed."""
     return {
         (member.system_id, replica.origin): name
         for member in members
-        for name, replica in {**member.absent, **member.replicas}.items()
+        for name, replica in sorted({**member.absent, **member.replicas}.items(), reverse=True)
         if replica.origin
     }
 

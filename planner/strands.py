@@ -47,12 +47,19 @@ def _outcomes(
             yield _as_leader(course, site)
         else:
             outcome = consider(scene, course, site, hold(course.path, site), done)
-            if outcome.held is not None or outcome.lack.later:
-                yield outcome
-            elif _is_chosen_elsewhere(scene, course):
-                dataset, host = course.leader.dataset(course.path), course.leader.host
-                reason = f"{host} leads in {dataset} and has no snapshot of it that the group chooses: take one there"
-                yield replace(outcome, reasons=(reason,))
+            nothing = _nothing_to_get(scene, course) if outcome.held is None and not outcome.lack.later else None
+            if outcome.held is not None or outcome.lack.later or nothing is not None:
+                yield replace(outcome, reasons=(nothing,)) if nothing else outcome
+
+
+def _nothing_to_get(scene: Scene, course: Course) -> str | None:
+    """Why a member without a dataset gets nothing of it, where that is not simply what the group chooses."""
+    dataset, host = course.leader.dataset(course.path), course.leader.host
+    if any(scene.selects_name(snapshot.name) for snapshot in course.lead.snapshots):
+        return f"{host} reported the snapshots of {dataset} without their guids, so that nothing can be sent of it"
+    if _is_chosen_elsewhere(scene, course):
+        return f"{host} leads in {dataset} and has no snapshot of it that the group chooses: take one there"
+    return None
 
 
 def _is_chosen_elsewhere(scene: Scene, course: Course) -> bool:

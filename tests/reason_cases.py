@@ -197,7 +197,7 @@ def _conflicts() -> Iterator[Case]:
         yield drawn(picture)
     yield drawn("A: none B: 1", snapshot_include=("nothing",))
     yield drawn("A: 1 2 3 4 5 6 B: 6")
-    yield drawn("A: ~1 B: ~1")
+    yield drawn("A: ~1 B: ~1 C: none")
     for picture in ("A: 1 2 3 B: 1 2 X", "A: 1 B: 2 C: none", "A: 1 2 B: 1 X C: 1", "A: 1 X B: 1 Y C: 1 Y"):
         yield drawn(picture, peers_policy())
     yield drawn("A: 1@x-1 2@x-2 B: 1@y-1 C: none", peers_policy(snapshot_include=("y-*",)))

@@ -212,6 +212,10 @@ def test_clones_keep_their_origin() -> None:
     cloned = replace(one, replicas={**one.replicas, "tank/clone": clone})
     assert droppable(judge([keeper, cloned, other])) == "K 2, A 1 3, B 1 2 3"
     assert the(judge([keeper, cloned, other]), "A", "s2").reason == "tank/clone is a clone of it"
+    second = replace(clone, dataset="tank/clone2")
+    for clones in ({"tank/clone": clone, "tank/clone2": second}, {"tank/clone2": second, "tank/clone": clone}):
+        both = replace(one, replicas={**one.replicas, **clones})
+        assert the(judge([keeper, both, other]), "A", "s2").reason == "tank/clone is a clone of it"
     away = replace(one, absent={"tank/clone": clone})
     assert droppable(judge([keeper, away, other])) == "K 2, A 1 3, B 1 2 3"
 
