@@ -1,6 +1,6 @@
 """Which step goes first."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -22,17 +22,20 @@ class _Job:
     steps: tuple[Step, ...]
 
 
-def in_order(outcomes: Iterable[Outcome]) -> list[Step]:
+def in_order(outcomes: Iterable[Outcome], seen: Container[str]) -> list[Step]:
     """Parents before what lies below them, then the largest lag first, so that nothing starves.
 
-    A parent is as urgent as the most urgent dataset below it on the same member.
+    A parent is as urgent as the most urgent dataset below it on the same member. Several may need it: it is made by one
+    of those `seen` lately.
     """
     jobs: dict[tuple[str, str, str], _Job] = {}
     for outcome in outcomes:
         since = _since(outcome)
         for step in outcome.steps:
             if step.type == "create_parent":
-                jobs.setdefault((step.target, step.target_dataset, "parent"), _job(outcome, (step,), step, since))
+                parent = (step.target, step.target_dataset, "parent")
+                if parent not in jobs or (jobs[parent].steps[0].executor not in seen and step.executor in seen):
+                    jobs[parent] = _job(outcome, (step,), step, since)
         chain = tuple(step for step in outcome.steps if step.type != "create_parent")
         if chain:
             jobs[chain[0].target, chain[0].target_dataset, "chain"] = _job(outcome, chain, chain[0], since)

@@ -51,7 +51,8 @@ def _survey(scene: Scene) -> _Survey:
 def _plan(scene: Scene, survey: _Survey, decided: tuple[Decision, ...]) -> Plan:
     strands = survey.strands
     errand_steps = [step for errand in survey.errands for step in errand.steps]
-    steps = in_order([outcome for strand in strands for outcome in strand.outcomes])
+    seen = {site.id for site in scene.sites if site.seen}
+    steps = in_order([outcome for strand in strands for outcome in strand.outcomes], seen)
     errand_skips = [skip for errand in survey.errands for skip in errand.skips]
     return Plan(
         numbered([*errand_steps, *steps]),

@@ -130,3 +130,13 @@ def test_nothing_is_bookmarked_while_it_gets_another_name() -> None:
     policy, members = hub_policy(delete="mirror", window_open=False), members_of("A: 1 2 B: 1")
     assert story(plan_group(policy, members, NO_WORK, NOW)) == ["bookmark tank/data"]
     assert story(plan_group(policy, members, Work(leases=(lease,)), NOW)) == []
+
+
+def test_a_parent_that_several_need_is_made_by_one_who_was_seen() -> None:
+    hub = member_with("A", "", {"box/x": "1", "box/y": "1"})
+    silent = replace(hub, last_seen_at=NOW - 10**6)
+    members = [silent, member_with("C", "", {"box/y": "1"}), member_with("B", "", {})]
+    for wanted in (("box/*",), ("box/y",), ("box/x",)):
+        made = plan_group(replace(hub_policy(), include=wanted), members, NO_WORK, NOW)
+        makers = [step.executor for step in made.steps if step.type == "create_parent" and step.target == "B"]
+        assert makers == (["A"] if wanted == ("box/x",) else ["C"])
