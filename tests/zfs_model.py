@@ -190,8 +190,6 @@ class Pools(Streams):
         """Go back to a snapshot; what is younger, bookmarks too, is destroyed only if asked."""
         dataset = self.dataset(name)
         goal = self.find(f"{name}@{snap}")
-        if dataset.partial:
-            raise Refused(f"cannot rollback '{name}': dataset is busy")
         younger = [known for known in dataset.snapshots if known.createtxg > goal.createtxg]
         if younger and not recursive:
             raise Refused(f"cannot rollback to '{name}@{snap}': more recent snapshots or bookmarks exist")

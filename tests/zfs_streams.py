@@ -164,7 +164,7 @@ class Streams(Contents):
             target = self._newborn(asked, part, origin)
         elif not target:
             raise Refused(f"{cannot}destination '{name}' does not exist")
-        elif kind == "incremental" and self._is_there(target, part):
+        elif kind == "incremental" and self._has_key(target, stream) and self._is_there(target, part):
             return None  # zfs reads past it, and exits 0
         else:
             self._fits(asked, target, part)
@@ -179,6 +179,12 @@ class Streams(Contents):
                 if snap.guid == part.from_guid:
                     return f"{kept.name}@{snap.name}"
         raise Refused(f"cannot receive: local origin for clone {name} does not exist")
+
+    def _has_key(self, target: Dataset, stream: Stream) -> bool:
+        """Whether a dataset can take what is not raw on top of what it has. Raises Refused if not."""
+        if not stream.raw and target.encryption != "off" and not target.key_loaded:
+            raise Refused(f"{self._cannot}inherited key must be loaded")
+        return True
 
     def _is_there(self, target: Dataset, part: Part) -> bool:
         """Whether a dataset has a snapshot already. Raises Refused if it has another of that name."""
@@ -228,8 +234,8 @@ class Streams(Contents):
         if target.name not in self.datasets and target.origin:
             base = [self.find(target.origin)]
         grows = part.from_guid is not None and not target.newborn
-        if grows and not stream.raw and target.encryption != "off" and not target.key_loaded:
-            raise Refused(f"{cannot}inherited key must be loaded")
+        if grows:
+            self._has_key(target, stream)
         if stream.embedded and target.encryption != "off":
             raise Refused(f"{cannot}{EMBEDDED}")
         if not grows:
