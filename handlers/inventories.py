@@ -103,14 +103,22 @@ def _keep_report(request: Request, system: System, reported: ReportedInventory, 
             snapshot_count=sum(len(dataset.snapshots) for dataset in reported.datasets.values()),
             dataset_count=len(reported.datasets),
             body_digest=body_digest,
+            led=led_by(request, system.id),
         )
+        led = led_since(view, report.led or [])
         view.reports.put(report)
-        led = led_by(request, system.id) if compared.gone else []
         for dataset, rows in compared.gone.items():
             keep_gone(request, tx[history], dataset, rows, led)
         _confirm(request, tx[beats], system.id)
         _record_report(request, system, compared, changed)
     return _counts(report, view, compared)
+
+
+def led_since(view: Any, led: list[str]) -> list[str]:
+    """Of the groups that a system leads now, those that it led at its last report, too: what went since may have gone
+    before it became the hub of the others."""
+    before = view.reports.get(LAST).led if LAST in view.reports else None
+    return led if before is None else [group_id for group_id in led if group_id in before]
 
 
 def keep_gone(request: Request, history: Any, dataset: str, rows: list[SnapshotRow], led: list[str]) -> None:
@@ -239,6 +247,8 @@ def _unchanged(request: Request, system_id: str, body_digest: str) -> a.Inventor
         if report is None:
             return None
         _confirm(request, tx[beats], system_id)
+        if report.led != (led := led_by(request, system_id)):
+            tx[shard].reports.put(msgspec.structs.replace(report, led=led))
     absent = {pool_of(document.id) for document in tx[shard].datasets.all() if document.absent}
     return _counts(report, tx[shard], Comparison(unchanged=report.snapshot_count, not_imported=sorted(absent)))
 

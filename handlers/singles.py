@@ -9,7 +9,7 @@ from handlers import answers as a
 from handlers.bodies import SnapshotBody
 from handlers.errors import Forbidden, Invalid, require_valid
 from handlers.events import record
-from handlers.inventories import keep_gone, put_dataset
+from handlers.inventories import keep_gone, led_since, put_dataset
 from handlers.request import Answer, Request
 from handlers.snapshots import find_snapshot, full_name, metadata_key, present_snapshot
 from handlers.sync_groups import led_by
@@ -51,7 +51,7 @@ def _store_snapshots(request: Request, bodies: list[SnapshotBody], loc_of: Any) 
     with request.store.transaction(*(shard for each in systems for shard in _shards_of(request, each))) as tx:
         for system_id in systems:
             _require_system(request, system_id, "system_id")  # again: it may have been deleted meanwhile
-        led = {system_id: led_by(request, system_id) for system_id in systems}
+        led = {each: led_since(tx[inventory_of(each)], led_by(request, each)) for each in systems}
         for (system_id, dataset), reported in by_dataset.items():
             view, history = (tx[shard] for shard in _shards_of(request, system_id))
             stored[system_id, dataset], replaced = _with_rows(_known(view.datasets, dataset), reported)

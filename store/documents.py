@@ -163,6 +163,7 @@ class Report(Struct, kw_only=True, frozen=True):
     snapshot_count: int
     dataset_count: int
     body_digest: str | None = None  # SHA-256 of the report as it was sent: the same again needs no reading
+    led: list[str] | None = None  # ids of the groups whose hub the system was; None: an older version did not say
 
 
 class GuardFlag(Struct, kw_only=True, frozen=True):
