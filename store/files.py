@@ -10,12 +10,12 @@ without which the rename itself could be lost with the power.
 
 import os
 import re
-import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from store.codec import HEAD_BYTES
+from store.durable import stamp_of, sync_folder, write_beside
 from store.engine import SECRET_KEY, Held
 from store.errors import Busy, refusals
 from store.locks import Locks
@@ -32,9 +32,9 @@ class FileEngine:
         with refusals(folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             (folder / "locks").mkdir(mode=0o700, exist_ok=True)
-            _sync_folder(folder)
+            sync_folder(folder)
         with suppress(OSError):  # a parent that we may not read is no reason not to start
-            _sync_folder(folder.parent)
+            sync_folder(folder.parent)
         self._lock_folder = f"{folder}/locks"
         self._locks = Locks(folder / "locks")
 
@@ -48,7 +48,7 @@ class FileEngine:
                 return None
             try:
                 head = os.read(descriptor, HEAD_BYTES)
-                stamp = _stamp(descriptor, head)
+                stamp = stamp_of(descriptor, head)
                 if stamp == known:
                     return Held(stamp, None)
                 with open(descriptor, "rb", closefd=False) as rest:
@@ -79,10 +79,10 @@ class FileEngine:
                 path = self.place(name)
                 with refusals(path):
                     try:
-                        waiting[name], stamps[name] = _write_beside(path, data)
+                        waiting[name], stamps[name] = write_beside(path, data)
                     except FileNotFoundError:
                         self._make_folders(name)
-                        waiting[name], stamps[name] = _write_beside(path, data)
+                        waiting[name], stamps[name] = write_beside(path, data)
             for name in contents:
                 path = self.place(name)
                 with refusals(path):
@@ -116,7 +116,7 @@ class FileEngine:
     def check(self) -> None:
         with refusals(self._folder):
             self._expect_folder()
-            temporary, _ = _write_beside(f"{self._folder}/probe", b"can this be written?\n")
+            temporary, _ = write_beside(f"{self._folder}/probe", b"can this be written?\n")
             Path(temporary).unlink(missing_ok=True)  # another process that starts now may have swept it
 
     @property
@@ -157,9 +157,9 @@ class FileEngine:
 
     def _write_file(self, path: str, content: bytes) -> None:
         with refusals(path):
-            temporary, _ = _write_beside(path, content)
+            temporary, _ = write_beside(path, content)
             os.replace(temporary, path)
-            _sync_folder(Path(path).parent)
+            sync_folder(Path(path).parent)
 
     def _expect_folder(self) -> None:
         """A folder that is gone, or a mount point with nothing mounted, is not an empty store."""
@@ -172,44 +172,10 @@ class FileEngine:
             folder = parent / part
             if not folder.exists():
                 folder.mkdir(mode=0o700, exist_ok=True)
-                _sync_folder(parent)
+                sync_folder(parent)
             parent = folder
 
     def _sync_folders(self, names: Iterable[str]) -> None:
         for folder in {os.path.dirname(self.place(name)) for name in names}:
             with refusals(folder):
-                _sync_folder(folder)
-
-
-def _stamp(descriptor: int, head: bytes) -> object:
-    """What tells one content from another. The generation in the head is enough for what we write ourselves: two
-    replacements of one size within a tick of the clock look the same to stat. stat adds what other hands wrote."""
-    found = os.fstat(descriptor)
-    return head, found.st_size, found.st_mtime_ns, found.st_ino
-
-
-def _write_beside(path: str, data: bytes) -> tuple[str, object]:
-    """A durable temporary file that `path` can be replaced by, and the stamp it will then have."""
-    folder, file = os.path.split(path)
-    temporary = f"{folder}/.{file}.{secrets.token_hex(8)}.tmp"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            left = memoryview(data)
-            while left:
-                left = left[os.write(descriptor, left) :]
-            os.fsync(descriptor)
-            return temporary, _stamp(descriptor, data[:HEAD_BYTES])
-        finally:
-            os.close(descriptor)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _sync_folder(folder: Path | str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+                sync_folder(folder)
