@@ -1,7 +1,7 @@
 """A backup is a tar of the data folder as of one moment; unpacked, it is a data folder. So is that of a database.
 
 Copying the folder while the server runs is a valid backup too: each file of the copy is whole, though one may be
-older than another. `locks/` holds nothing to keep.
+older than another. `locks/` and `commits/` hold nothing to keep: nothing is half done while all locks are held.
 """
 
 import gzip

@@ -11,19 +11,33 @@ def write_beside(path: str, data: bytes) -> tuple[str, object]:
     """A durable temporary file that `path` can be replaced by, and the stamp it will then have."""
     folder, file = os.path.split(path)
     temporary = f"{folder}/.{file}.{secrets.token_hex(8)}.tmp"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    return temporary, write_new(temporary, data)
+
+
+def write_new(path: str, data: bytes) -> object:
+    """Write a durable file where there is none; its stamp. Its name is durable once its folder is."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         try:
             left = memoryview(data)
             while left:
                 left = left[os.write(descriptor, left) :]
             os.fsync(descriptor)
-            return temporary, stamp_of(descriptor, data[:HEAD_BYTES])
+            return stamp_of(descriptor, data[:HEAD_BYTES])
         finally:
             os.close(descriptor)
     except BaseException:
-        os.unlink(temporary)
+        os.unlink(path)
         raise
+
+
+def head_of(path: str) -> bytes | None:
+    """What a file begins with, which is unlike any other's beginning. None: there is no such file."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read(HEAD_BYTES)
+    except FileNotFoundError:
+        return None
 
 
 def stamp_of(descriptor: int, head: bytes) -> object:

@@ -1,11 +1,12 @@
 """Shards as files in a folder: read without a lock, replaced whole, never half of either.
 
     registry.json  leases.json  alerts.json  limits.json  heartbeats/<id>.json  inventories/<id>.json  groups/<id>.json
-    history/<id>/<day>.json  events/<segment>.json  secret_key  locks/
+    history/<id>/<day>.json  events/<segment>.json  secret_key  locks/  commits/
 
 A reader opens the old file or the new one, and reads on in the one it opened. A writer writes a temporary file
 beside, makes it durable (fsync), renames it over the old one (atomic within a folder), and makes the folder durable,
-without which the rename itself could be lost with the power.
+without which the rename itself could be lost with the power. Several files take their places one after the other, once
+a journal says which (`store.commits`).
 """
 
 import os
@@ -15,9 +16,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from pathlib import Path
 
 from store.codec import HEAD_BYTES
+from store.commits import Commits
 from store.durable import stamp_of, sync_folder, write_beside
 from store.engine import SECRET_KEY, Held
-from store.errors import Busy, refusals
+from store.errors import Busy, StoreError, refusals
 from store.locks import Locks
 from store.shards import is_shard_name, lock_of
 
@@ -31,12 +33,14 @@ class FileEngine:
         self._folder = folder
         with refusals(folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            (folder / "locks").mkdir(mode=0o700, exist_ok=True)
+            for own in ("locks", "commits"):
+                (folder / own).mkdir(mode=0o700, exist_ok=True)
             sync_folder(folder)
         with suppress(OSError):  # a parent that we may not read is no reason not to start
             sync_folder(folder.parent)
         self._lock_folder = f"{folder}/locks"
         self._locks = Locks(folder / "locks")
+        self._commits = Commits(folder, self._locks)
 
     def read(self, name: str, known: object = None) -> Held | None:
         path = self.place(name)
@@ -67,33 +71,53 @@ class FileEngine:
 
     @contextmanager
     def locked(self, locks: Sequence[str], timeout_s: float) -> Iterator[None]:
+        """What a writer that was killed has left half done under these locks is whole when the block begins."""
         with self._locks.hold(locks, timeout_s):
+            self._commits.finish(locks)
             yield
 
     def replace(self, contents: Mapping[str, bytes]) -> dict[str, object]:
-        """All new contents are durable beside the old ones before the first takes its place: a full disk shows here."""
+        """All new contents are durable beside the old ones before the first takes its place: a full disk shows here.
+
+        Should this be cut off while several take their places, the next one to lock any of them does the rest. Until
+        then readers, who take no lock, see those that are in place, and of the others what was there before.
+        """
         stamps: dict[str, object] = {}
         waiting: dict[str, str] = {}
+        journal: str | None = None
         try:
             for name, data in contents.items():
+                waiting[name], stamps[name] = self._write_waiting(name, data)
+            if len(waiting) > 1:
+                journal = self._commits.note(waiting)
+            for name, temporary in waiting.items():
                 path = self.place(name)
                 with refusals(path):
-                    try:
-                        waiting[name], stamps[name] = write_beside(path, data)
-                    except FileNotFoundError:
-                        self._make_folders(name)
-                        waiting[name], stamps[name] = write_beside(path, data)
-            for name in contents:
-                path = self.place(name)
-                with refusals(path):
-                    os.replace(waiting[name], path)
-                    del waiting[name]
-        finally:
-            for temporary in waiting.values():
-                with suppress(OSError):
-                    os.unlink(temporary)
+                    os.replace(temporary, path)
+        except BaseException:
+            if all(map(os.path.lexists, waiting.values())):  # none has taken its place: this was not done
+                self._give_up(waiting.values(), journal)
+            raise
         self._sync_folders(contents)
+        if journal is not None:
+            self._commits.drop(journal)
         return stamps
+
+    def _write_waiting(self, name: str, data: bytes) -> tuple[str, object]:
+        path = self.place(name)
+        with refusals(path):
+            try:
+                return write_beside(path, data)
+            except FileNotFoundError:
+                self._make_folders(name)
+                return write_beside(path, data)
+
+    def _give_up(self, temporaries: Iterable[str], journal: str | None) -> None:
+        if journal is not None:
+            self._commits.withdraw(journal)
+        for temporary in temporaries:
+            with suppress(OSError):
+                os.unlink(temporary)
 
     def remove(self, name: str) -> None:
         path = self.place(name)
@@ -138,13 +162,15 @@ class FileEngine:
         """What is open stays so: descriptors of lock files, which go with the process."""
 
     def sweep(self) -> None:
-        """A temporary file belongs to whoever holds its shard's lock; without a holder it is nobody's."""
+        """A temporary file belongs to whoever holds its shard's lock; without a holder, and when no journal waits for
+        it any more, it is nobody's."""
+        self._commits.sweep()
         with refusals(self._folder):
             for path in self._folder.rglob(".*.tmp"):
                 found = _TEMPORARY.fullmatch(path.name)
                 if found:
                     name = str(path.relative_to(self._folder).parent / found[1])
-                    with suppress(Busy), self._locks.hold([lock_of(name)], timeout_s=0):
+                    with suppress(Busy, StoreError), self.locked([lock_of(name)], timeout_s=0):
                         path.unlink(missing_ok=True)
 
     def read_private(self, name: str) -> bytes | None:

@@ -59,7 +59,7 @@ def shards_of(name: str) -> tuple:  # type: ignore[type-arg]
 
 
 def numbers(store: Store, name: str) -> list[int]:
-    """What a writer's number is in each kind of shard, in the order in which they are put in place."""
+    """What a writer's number is in each kind of shard."""
     registry, leases, beats, inventory, group, history, alerts = map(store.read, shards_of(name))
     return [
         registry.systems.get(name).metadata["n"] if name in registry.systems else 0,
@@ -109,11 +109,8 @@ def test_writers_of_every_table_are_killed_and_nothing_acknowledged_is_lost(plac
         assert store.problems() == []
         for name in names:
             found = numbers(store, name)
-            assert found == sorted(found, reverse=True), (
-                name
-            )  # put in place in this order, so none is ahead of those before
-            assert found[0] - found[-1] <= 1, name
-            assert found[-1] >= said[name], name
+            assert len(set(found)) == 1, name  # all of a transaction is there, or nothing
+            assert said[name] <= found[0] <= said[name] + 1, name
         assert {"a-1", "b-1", "c-1"} <= {each.id for each in store.events()}
 
 
@@ -138,9 +135,11 @@ def test_copies_of_the_folder_under_load_open_and_are_whole(place: Path, tmp_pat
     seen = set()
     with writers(place, "a", "b"):
         for _ in range(COPIES):
-            shutil.copytree(place, copy, ignore=shutil.ignore_patterns("*.tmp"))
+            # temporary files and journals may be gone by the time that it comes to them
+            subprocess.run(["cp", "-a", place, copy], stderr=subprocess.DEVNULL, check=False)
             store = Store.open(copy)
             assert store.problems() == []
+            assert [*copy.rglob("*.tmp"), *copy.glob("commits/*")] == []
             seen.add(tuple(numbers(store, "a")))
             assert len(list(store.events())) > 0
             shutil.rmtree(copy)
