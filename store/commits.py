@@ -10,7 +10,7 @@ since, or a temporary file that is not whole, as in a copy of the folder, is nev
 import os
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from msgspec import Raw, Struct
 
 from store import codec
 from store.durable import head_of, sync_folder, write_new
+from store.engine import SECRET_KEY
 from store.errors import Busy, Damaged, StoreError, refusals
 from store.locks import Locks
 from store.shards import is_shard_name, lock_of
@@ -36,10 +37,11 @@ class Waiting(Struct, frozen=True):
 class Commits:
     """The journals in a store's folder."""
 
-    def __init__(self, folder: Path, locks: Locks) -> None:
+    def __init__(self, folder: Path, locks: Locks, place: Callable[[str], str]) -> None:
         self._store = folder
         self._folder = f"{folder}/commits"
         self._locks = locks
+        self._place = place
 
     def note(self, temporaries: Mapping[str, str]) -> str:
         """Write a journal of the shards whose places these files are about to take; its path."""
@@ -94,7 +96,7 @@ class Commits:
 
     def _finish(self, journal: str, waiting: Mapping[str, Waiting], locks: Sequence[str]) -> None:
         """What lies under further locks is completed, too, where these are free."""
-        paths = {name: f"{self._store}/{name}.json" for name in waiting}
+        paths = {name: self._place(name) for name in waiting}
         beside = {name: f"{os.path.dirname(paths[name])}/{each.temporary}" for name, each in waiting.items()}
         for name, each in waiting.items():
             if lock_of(name) in locks:
@@ -123,11 +125,11 @@ class Commits:
                 waiting = codec.decode_document(Raw(Path(journal).read_bytes()), dict[str, Waiting], journal)
             except (FileNotFoundError, Damaged):
                 return {}
-        ours = all(is_shard_name(name) and "/" not in each.temporary for name, each in waiting.items())
-        return waiting if ours else {}
+        known = all(name == SECRET_KEY or is_shard_name(name) for name in waiting)
+        return waiting if known and not any("/" in each.temporary for each in waiting.values()) else {}
 
     def _waiting(self, name: str, temporary: str) -> Waiting:
-        path = f"{self._store}/{name}.json"
+        path = self._place(name)
         with refusals(path):
             return Waiting(os.path.basename(temporary), os.stat(temporary).st_size, _hex(head_of(path)))
 

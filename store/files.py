@@ -40,7 +40,7 @@ class FileEngine:
             sync_folder(folder.parent)
         self._lock_folder = f"{folder}/locks"
         self._locks = Locks(folder / "locks")
-        self._commits = Commits(folder, self._locks)
+        self._commits = Commits(folder, self._locks, self.place)
 
     def read(self, name: str, known: object = None) -> Held | None:
         path = self.place(name)

@@ -17,7 +17,6 @@ from store.errors import Busy, refusals
 
 POLL_S = 0.002  # filelock's own 50 ms would let a writer wait for seconds under load
 KEPT_OPEN = 256  # descriptors, of the 1024 that a process may have by default; a backup holds more while it reads
-OTHERS = 1024  # what the process may need beside those
 
 
 class Locks:
@@ -33,7 +32,7 @@ class Locks:
         """Hold the locks of these names, taken in this order. Raises Busy unless all are had in time."""
         deadline = time.monotonic() + timeout_s
         if len(names) > KEPT_OPEN:
-            _make_room(len(names))
+            _make_room()
         with ExitStack() as held:
             for name in names:
                 lock = self._lock(name)
@@ -59,13 +58,12 @@ class Locks:
             lock.close()
 
 
-def _make_room(descriptors: int) -> None:
-    """Let this process have so many descriptors more than most may have by default, if the system permits it."""
+def _make_room() -> None:
+    """Let this process have as many descriptors as the system permits it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = descriptors + OTHERS if hard == resource.RLIM_INFINITY else min(descriptors + OTHERS, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
+    if soft != hard:
         with suppress(OSError, ValueError):  # then the lock that has none left says so
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class _Lock:

@@ -5,8 +5,8 @@ import os
 import re
 import secrets
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import ChainMap, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -235,7 +235,8 @@ class Store:
         """Make these the store's shards, and drop all others; put another store's secret in place of its own, if there
         is one. That counts from the next start on."""
         with self._locked_whole(contents) as names, self._engine.locked([SECRET_KEY], self._lock_timeout_s):
-            self._engine.replace(_Whole(contents, secret))
+            private = {} if secret is None else {SECRET_KEY: secret}
+            self._engine.replace(ChainMap(private, cast(MutableMapping[str, bytes], contents)))
             for name in names:
                 if name not in contents:
                     self._engine.remove(name)
@@ -328,26 +329,6 @@ class _Contents(Mapping[str, bytes]):
 
     def __len__(self) -> int:
         return len(self._names)
-
-
-class _Whole(Mapping[str, bytes]):
-    """What takes the place of a whole store: at its end the secret and then the registry, whose keys go by it. Only
-    who is killed between these two leaves keys that nobody can use; who is killed before, those that there were."""
-
-    def __init__(self, contents: Mapping[str, bytes], secret: bytes | None) -> None:
-        self._contents = contents
-        self._secret = {} if secret is None else {SECRET_KEY: secret}
-
-    def __getitem__(self, name: str) -> bytes:
-        return self._secret[name] if name in self._secret else self._contents[name]
-
-    def __iter__(self) -> Iterator[str]:
-        yield from (name for name in self._contents if name != REGISTRY.name)
-        yield from self._secret
-        yield from (name for name in self._contents if name == REGISTRY.name)
-
-    def __len__(self) -> int:
-        return len(self._secret) + len(self._contents)
 
 
 class Transaction:

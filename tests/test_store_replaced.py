@@ -1,4 +1,4 @@
-"""A whole store in another's place: killed anywhere, its keys go by its secret, and doing it again puts all right."""
+"""A whole store in another's place: killed anywhere, it is the old one or the new one, with its own secret."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ def then(call):
         return call(*arguments)
     return until
 
-os.replace, os.unlink = then(os.replace), then(os.unlink)
+os.replace, os.unlink, os.fsync = then(os.replace), then(os.unlink), then(os.fsync)
 if what == "copy":
     copy_store(*stores)
 else:
@@ -93,23 +93,11 @@ def at_each_step(what: str, make: Callable[..., Store], *before: str) -> list[tu
     raise AssertionError("it never ends")
 
 
-def test_a_restore_that_is_killed_leaves_the_old_keys_or_the_new_ones(make: Callable[..., Store]) -> None:
-    assert at_each_step("restore", make, "old") == [(["old"], "old"), (["old"], "new"), (["nas", "vps"], "new")]
-
-
-def test_a_copy_that_is_killed_has_the_registry_last(make: Callable[..., Store]) -> None:
-    assert at_each_step("copy", make) == [([], "old"), ([], "new"), (["nas", "vps"], "new")]
-
-
-def test_only_a_moment_is_between_the_secret_and_the_registry(
-    make: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("what", "before"), [("restore", ["old"]), ("copy", [])])
+def test_who_is_killed_leaves_the_old_store_or_the_new_one(
+    make: Callable[..., Store], what: str, before: list[str]
 ) -> None:
-    source, target = make("source", "nas", "vps"), make("target", "old")
-    renamed: list[str] = []
-    replace = os.replace
-    monkeypatch.setattr(os, "replace", lambda old, new: (renamed.append(Path(new).name), replace(old, new)))
-    copy_or_restore("restore", source, target)
-    assert renamed[-2:] == ["secret_key", "registry.json"]
+    assert at_each_step(what, make, *before) == [(before, "old"), (["nas", "vps"], "new")]
 
 
 @pytest.mark.parametrize("file", ["secret_key", "registry.json"])
@@ -118,14 +106,14 @@ def test_a_full_disk_changes_neither_keys_nor_secret(
     make: Callable[..., Store], monkeypatch: pytest.MonkeyPatch, what: str, file: str
 ) -> None:
     source, target = make("source", "nas"), make("target", *(["old"] if what == "restore" else []))
-    before, secret, write = everything(target), target.secret, store_files._write_beside
+    before, secret, write = everything(target), target.secret, store_files.write_beside
 
     def full(path: str, data: bytes) -> tuple[str, object]:
         if path.endswith(file):
             raise OSError(28, os.strerror(28))
         return write(path, data)
 
-    monkeypatch.setattr(store_files, "_write_beside", full)
+    monkeypatch.setattr(store_files, "write_beside", full)
     with pytest.raises(StoreFull):
         copy_or_restore(what, source, target)
     assert (everything(target), Store.open(Path(target.where)).secret) == (before, secret)
