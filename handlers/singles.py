@@ -9,10 +9,9 @@ from handlers import answers as a
 from handlers.bodies import SnapshotBody
 from handlers.errors import Forbidden, Invalid, require_valid
 from handlers.events import record
-from handlers.inventories import keep_gone, led_since, put_dataset
+from handlers.inventories import keep_gone, put_dataset
 from handlers.request import Answer, Request
 from handlers.snapshots import find_snapshot, full_name, metadata_key, present_snapshot
-from handlers.sync_groups import led_by
 from handlers.values import MAX_GUID, guid, legal_name, number, with_offset
 from store import REGISTRY, NotFound, Shard, history_of, inventory_of
 from store.documents import DatasetDoc, Report, SnapshotRow
@@ -51,12 +50,11 @@ def _store_snapshots(request: Request, bodies: list[SnapshotBody], loc_of: Any) 
     with request.store.transaction(*(shard for each in systems for shard in _shards_of(request, each))) as tx:
         for system_id in systems:
             _require_system(request, system_id, "system_id")  # again: it may have been deleted meanwhile
-        led = {each: led_since(tx[inventory_of(each)], led_by(request, each)) for each in systems}
         for (system_id, dataset), reported in by_dataset.items():
             view, history = (tx[shard] for shard in _shards_of(request, system_id))
             stored[system_id, dataset], replaced = _with_rows(_known(view.datasets, dataset), reported)
             put_dataset(view, stored[system_id, dataset])
-            keep_gone(request, history, dataset, replaced, led[system_id])
+            keep_gone(request, history, dataset, replaced, led=[])  # as below: nobody follows it in that
         for system_id in systems:
             view, _ = (tx[shard] for shard in _shards_of(request, system_id))
             if view.changed:

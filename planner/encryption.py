@@ -27,12 +27,16 @@ def is_cipher(encryption: str | None) -> bool:
     return encryption not in (None, "off")
 
 
+_NEW = "new"  # what an IV set begins with that is not known
+
+
 def as_received(snapshot: Snapshot, raw: bool, encryption: str | None, place: str) -> Snapshot:
     """A snapshot as a target has it that is encrypted so, or not. Only a raw stream keeps the IV set: another makes a
     new one, not known before it is reported, but like no other's; `place` stands for the target."""
     if raw:
-        return snapshot
-    return replace(snapshot, ivsetguid=f"{snapshot.guid} at {place}" if is_cipher(encryption) else None)
+        unknown = (snapshot.ivsetguid or "").startswith(_NEW)
+        return replace(snapshot, ivsetguid=None) if unknown else snapshot
+    return replace(snapshot, ivsetguid=f"{_NEW} {snapshot.guid} {place}" if is_cipher(encryption) else None)
 
 
 def form_for_new(policy: Policy, source: History, parent_encryption: str | None) -> Form:

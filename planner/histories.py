@@ -67,10 +67,9 @@ def history(replica: Replica) -> History:
 
 
 def marks_of(replica: Replica) -> dict[str, Bookmark]:
-    """A replica's bookmarks by guid: those of which it is known what came after them, so that they may be a base."""
+    """A replica's bookmarks by guid."""
     if replica.marks is None:
-        placed = (mark for mark in replica.bookmarks if mark.createtxg is not None or mark.creation is not None)
-        object.__setattr__(replica, "marks", {mark.guid: mark for mark in placed if mark.guid})
+        object.__setattr__(replica, "marks", {mark.guid: mark for mark in replica.bookmarks if mark.guid})
     assert replica.marks is not None
     return replica.marks
 

@@ -34,7 +34,7 @@ def bookmarks(scene: Scene, strands: Iterable[Strand]) -> Admitted:
             continue
         for outcome in strand.outcomes:
             base = outcome.common.at_source if outcome.common else None
-            if isinstance(base, Snapshot) and _at_risk(scene, course, outcome) and not _is_marked(course.lead, base):
+            if isinstance(base, Snapshot) and _at_risk(scene, course, outcome) and base.guid not in course.lead.marks:
                 steps.setdefault(f"{strand.path}@{base.guid}", _bookmark(scene, course, base))
     return admitted(scene, steps.values(), _unmarkable)
 
@@ -43,10 +43,6 @@ def _at_risk(scene: Scene, course: Course, outcome: Outcome) -> bool:
     assert outcome.common is not None
     is_stuck = bool(outcome.lack.newer) and not outcome.steps
     return is_stuck or is_late(scene, outcome) or _is_oldest(course.lead, outcome.common.at_source)
-
-
-def _is_marked(lead: History, base: Mark) -> bool:
-    return any(mark.guid == base.guid for mark in lead.replica.bookmarks)
 
 
 def _is_oldest(lead: History, base: Mark) -> bool:

@@ -244,7 +244,7 @@ class Loser:
     removable_guids: tuple[str, ...]  # its own snapshots after the base: all that a discard may remove
     written: int | None
     aside: str  # the dataset's new name under keep
-    to_come_guid: str | None = None  # the newest that the winner had on top of the base; None: nothing
+    to_come_at: int | None = None  # creation of the newest that the winner had on top of the base; None: nothing
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,21 +228,24 @@ def _need_common(needs: _Needs, copy: _Copy, other: _Copy) -> None:
     The other side may have kept only a bookmark of it.
     """
     for raw in (False, True):
-        shared = _newest_shared(copy.history, other.history, raw)
-        if shared is not None:
+        for shared in _newest_shared(copy.history, other.history, raw):
             for one, for_whom in ((copy, other), (other, copy)):
                 reason = f"it is the newest snapshot shared with {for_whom.member.hostname}"
                 needs.add(one.system, shared, reason, for_whom.system)
 
 
-def _newest_shared(one: History, other: History, raw: bool) -> str | None:
+def _newest_shared(one: History, other: History, raw: bool) -> Iterator[str]:
+    """The newest that both have; also the one before, where that is a bookmark of which it is not known what came after
+    it, so that no plan goes by it."""
     if one.replica.newest is not None and is_level(one.replica, other.replica):
-        return one.replica.newest.guid
+        yield one.replica.newest.guid
+        return
     for snapshot in reversed(one.snapshots):
         mark = other.find(snapshot.guid) if is_certain(snapshot) else None
         if mark is not None and not (raw and snapshot.ivsetguid != mark.ivsetguid):
-            return snapshot.guid
-    return None
+            yield snapshot.guid
+            if other.after(mark) is not None:
+                return
 
 
 def _need_resumable(needs: _Needs, copy: _Copy, copies: Sequence[_Copy]) -> None:

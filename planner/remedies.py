@@ -416,7 +416,7 @@ def discard(case: Case) -> Remedy:
     if here.written is not None and (unexpected or here.written != case.loser.written):
         where = f"{here.dataset} on {case.target.hostname}"
         return remedy.refuse(f"{where} has changed since it was decided what to discard: decide again", is_void=True)
-    if case.loser.to_come_guid is not None and not common.ahead:
+    if not _still_to_come(case, common):
         lost = f"{case.winner.hostname} has lost what was to come after {common.at_target.name}"
         return remedy.refuse(f"{lost}: what {here.dataset} on {case.target.hostname} has since may be all that is left")
     problem = _discard_problem(case, here, common)
@@ -436,6 +436,12 @@ def discard(case: Case) -> Remedy:
     )
     kept = here.snapshots[: len(here.snapshots) - len(common.own)]
     return _catch_up(remedy, replace(here, snapshots=kept, written=0, resume_token=None))
+
+
+def _still_to_come(case: Case, common: Common) -> bool:
+    """Whether the winner has as new a history as when it was decided, or had nothing to come."""
+    newest = case.loser.to_come_at
+    return newest is None or any(s.creation is not None and s.creation >= newest for s in common.ahead)
 
 
 def _marks_after(here: Replica, common: Common) -> tuple[str, ...]:

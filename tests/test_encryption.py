@@ -170,6 +170,21 @@ def test_a_plain_replica_goes_on_plain_before_its_next_report() -> None:
     assert (draw(resumed), forms(resumed)) == ("B rest of 2, B 2-4", ["plain", "plain"])
 
 
+def test_what_is_sent_on_raw_before_its_iv_set_was_reported_is_not_taken_for_plain() -> None:
+    """B gets it plain from A, and C has it raw from B, in another group: B reports, and then C."""
+    from_b = replace(hub_policy(hub="B"), group_id="two", order=("B", "C"))
+    hub, b, c = member("A", "1 2", CIPHER, "a"), member("B", "1", CIPHER, "b"), member("C", "1", CIPHER, "b")
+    (to_b,) = plan_group(replace(hub_policy(), order=("A", "B")), [hub, b], Work(), NOW).steps
+    credits = (Credit(to_b, to_b.delivers, NOW + 1),)
+    (to_c,) = plan_group(from_b, [b, c], Work(credits=credits), NOW + 2).steps
+    assert (to_b.raw, to_c.raw) == (False, True)
+    credits += (Credit(to_c, to_c.delivers, NOW + 3),)
+    reported = replace(member("B", "1 2 3", CIPHER, "b"), reported_at=NOW + 4)
+    made = plan_group(from_b, [reported, c], Work(credits=credits), NOW + 5)
+    assert made.steps == ()
+    assert "whether tank/data was received raw is not known" in reasons(made, "C")
+
+
 @pytest.mark.parametrize(
     ("encryption", "parent", "mode", "form"),
     [

@@ -179,6 +179,8 @@ def test_bookmarks_without_a_place_are_not_made_and_released_for_ever() -> None:
         done = replace(done, credits=(*done.credits, *(Credit(step, step.delivers, now) for step in steps)))
         assert now < NOW + 3, f"{draw(Plan(steps=steps))} again and again"
     assert plan_group(policy, [with_mark("2"), replica], Work(), NOW).steps == ()
+    (hub,) = members_of("A: 5 6")
+    assert plan_group(policy, [with_mark("2"), *members_of("B: 2")], Work(), NOW).steps == (), "it may be the only base"
 
 
 def test_a_bookmark_is_made_on_the_hub_by_the_hub() -> None:

@@ -113,7 +113,13 @@ def test_a_mirrored_deletion_and_the_advice_of_another_group_leave_a_copy() -> N
 
 @pytest.mark.parametrize(
     ("before", "after", "drawn"),
-    [("1 2 3 4", "1 2 4", "B rollback"), ("1 2 3 4", "1 2", "B diverged"), ("1 2", "1 2", "B rollback")],
+    [
+        ("1 2 3 4", "1 2 4", "B rollback"),
+        ("1 2 3 4", "1 2 5", "B rollback"),
+        ("1 2 3 4", "1 2 3", "B diverged"),
+        ("1 2 3 4", "1 2", "B diverged"),
+        ("1 2", "1 2", "B rollback"),
+    ],
 )
 def test_nothing_is_discarded_for_what_the_winner_lost_meanwhile(before: str, after: str, drawn: str) -> None:
     (a, b), policy = members_of(f"A: {before} B: 1 2 X"), hub_policy()
