@@ -7,10 +7,11 @@ from typing import Any
 import msgspec
 
 from handlers.events import record
-from handlers.gathering import decision_of, members_of, plan_of, policy_of, work_of
+from handlers.gathering import BY_POLICY, decision_of, members_of, plan_of, policy_of, work_of
 from handlers.request import Request
 from handlers.sync_groups import NAMESPACE, SyncGroup, all_groups, has_group
 from planner import model
+from planner.cases import may_touch
 from planner.model import Conflict, Member, Plan
 from planner.paths import path_of
 from planner.resolutions import resolution_steps
@@ -71,13 +72,23 @@ def _record_conflicts(
     for decision in decisions.all():
         if decision.id in live or decision.resolved_at is not None:
             continue
-        if not decision.strategy or decision.strategy == "ignore":
+        if not decision.strategy or decision.strategy == "ignore" or _is_given_up(request, group, decision):
             decisions.remove(decision.id)  # it went away by itself
         elif _is_settled(request, group, decision):
             done = msgspec.structs.replace(decision, resolved_at=request.now)
             decisions.put(done)
             settled.append(done)
     return new, settled
+
+
+def _is_given_up(request: Request, group: SyncGroup, decision: Decision) -> bool:
+    """Whether on_conflict decided about losers of which by now only a person may touch any."""
+    if decision.decided_by != BY_POLICY:
+        return False
+    policy = policy_of(request, group)
+    members = {member.system_id: member for member in members_of(request.store, group)}
+    losers = [loser for loser in decision_of(decision).losers if loser.system_id in members]
+    return not any(may_touch(policy, members[loser.system_id], loser) for loser in losers)
 
 
 def _is_settled(request: Request, group: SyncGroup, decision: Decision) -> bool:

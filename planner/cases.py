@@ -126,3 +126,13 @@ def properties_of(case: Case) -> tuple[tuple[str, str], ...]:
     old = case.aside or case.here
     in_use = (("readonly", "off"),) if old is not None and old.readonly is False else ()
     return (*in_use, *case.policy.properties)
+
+
+def may_touch(policy: Policy, target: Member, loser: Loser) -> bool:
+    """Whether a loser may give way though nobody but the group's on_conflict decided that: never the hub, nor where
+    somebody may be working. What is set aside already is not left half way."""
+    held = {**target.absent, **target.replicas}
+    replica = held.get(loser.dataset)
+    in_use = replica is None or replica.readonly is not True
+    is_hub = policy.directional and target.system_id == policy.hub
+    return loser.aside in held or not (is_hub or in_use)

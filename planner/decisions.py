@@ -6,7 +6,8 @@ from functools import partial
 from typing import Literal
 
 from planner.admission import admitted, failure_of
-from planner.model import Conflict, Decision, Loser, Option, Skip, Step
+from planner.cases import may_touch
+from planner.model import Conflict, Decision, Option, Skip, Step
 from planner.paths import dataset_of, is_below, is_set_aside
 from planner.remedies import moving
 from planner.resolutions import options, resolution_steps
@@ -49,7 +50,7 @@ def errands_of(scene: Scene, decisions: Iterable[Decision]) -> tuple[Errand, ...
     errands: list[Errand] = []
     members = list(scene.members.values())
     for decision in sorted(decisions, key=lambda decision: (decision.path.split("/"), decision.conflict_id)):
-        if decision.strategy == "ignore" or (decision.automatic and not _is_harmless(scene, decision.losers)):
+        if decision.strategy == "ignore":
             continue
         steps, skips = resolution_steps(decision, scene.policy, members, scene.uncredited, scene.now)
         if steps and any(one.decision.path == decision.path and one.changing for one in errands):
@@ -196,17 +197,11 @@ def decide(scene: Scene, conflicts: Iterable[Conflict]) -> tuple[Decision, ...]:
         if way is None or way.refused is not None:
             continue
         waits = any(earlier.path == conflict.path for earlier in decided)
-        if strategy == "ignore" or (not waits and way.losers and _is_harmless(scene, way.losers)):
+        if strategy == "ignore" or (not waits and _is_harmless(scene, way)):
             decided.append(Decision(conflict.id, conflict.path, strategy, way.winner, False, way.losers, True))
     return tuple(decided)
 
 
-def _is_harmless(scene: Scene, losers: Iterable[Loser]) -> bool:
-    """Whether no loser is one that nobody but a person may touch; what is set aside already is not left half way."""
-    for loser in losers:
-        replicas = scene.members[loser.system_id].replicas if loser.system_id in scene.members else {}
-        replica = replicas.get(loser.dataset)
-        in_use = replica is None or replica.readonly is not True
-        if loser.aside not in replicas and (scene.is_hub(loser.system_id) or in_use):
-            return False
-    return True
+def _is_harmless(scene: Scene, option: Option) -> bool:
+    touched = (may_touch(scene.policy, scene.members[loser.system_id], loser) for loser in option.losers)
+    return bool(option.losers) and all(touched)

@@ -9,7 +9,7 @@ dataset is rolled back to the common snapshot, and goes on from there like any o
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from planner.cases import Case, Remedy, properties_of, relation
+from planner.cases import Case, Remedy, may_touch, properties_of, relation
 from planner.credits import apply_credits
 from planner.encryption import Form, Unfit, form_for_new, form_for_replica, is_cipher
 from planner.histories import (
@@ -54,7 +54,7 @@ def _what_is_left(
     remedies: list[Remedy] = []
     for loser in sorted(decision.losers, key=lambda one: (places.get(one.system_id, len(places)), one.system_id)):
         target = by_id.get(loser.system_id)
-        if target is None:
+        if target is None or (decision.automatic and not may_touch(policy, target, loser)):
             continue
         name = dataset_of(winner, decision.path)
         case = Case(policy, decision.path, loser, target, winner, history(replica or Replica(name)), now)

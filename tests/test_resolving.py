@@ -333,6 +333,18 @@ def test_on_conflict_touches_nothing_that_can_be_written_to(automatic: Boxes) ->
     assert diverged(automatic)["status"] == "open"
 
 
+def test_what_on_conflict_may_no_more_touch_is_a_new_conflict(automatic: Boxes) -> None:
+    """Not one that waits for ever beside it."""
+    rename = automatic.plan()["actions"][0]
+    finish(automatic.backup, rename, start(automatic.backup, rename).json["lease_token"], exit_status=1)
+    in_use = [part if part != BACKUP[-1] else f"{part} b9X" for part in BACKUP]
+    automatic.backup.report(listing(*in_use).replace("\ton\tyes", "\toff\tyes"), COLUMNS)
+    automatic.client.call("POST", f"/sync/{automatic.group}/check")
+    assert [each["status"] for each in conflicts(automatic) if each["type"] == "diverged"] == ["open"]
+    decided = automatic.client.witness.store.read(group_records(automatic.group)).decisions.all()
+    assert [each.strategy for each in decided if each.path == "a"] == [""]
+
+
 def test_a_member_that_leaves_while_a_decision_waits_breaks_nothing(make_witness: Any) -> None:
     boxes = empty_boxes(make_witness)
     members = {
