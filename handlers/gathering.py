@@ -159,7 +159,11 @@ def work_of(request: Request, group: SyncGroup, whole: bool = False) -> Work:
             )
             for each in leases.failures.all()
         ),
-        guards=tuple(Guard(each, name) for each in ids for name in store.read(inventory_of(each)).guards.ids()),
+        guards=tuple(
+            Guard(each, guard.id, guard.raised_at.timestamp())
+            for each in ids
+            for guard in store.read(inventory_of(each)).guards.all()
+        ),
         decisions=tuple(decisions_of(store, group.id)),
         gone=StoredPast(store),
         neighbours=tuple(_neighbours(request, group, whole or group.options.delete == "mirror")),

@@ -252,7 +252,7 @@ def _lost(scene: Scene) -> Iterator[Conflict]:
         if site is None or path is None or not selects(scene.policy.include, scene.policy.exclude, path):
             continue
         left = {guid for other in scene.sites if path in other.histories for guid in other.histories[path].places}
-        gone = {row.guid: row for row in scene.work.gone.of(guard.system_id, guard.dataset)}  # each once
+        gone = {row.guid: row for row in scene.work.gone.since(guard.system_id, guard.dataset, guard.raised_at)}
         lost = [row for guid, row in gone.items() if guid not in left]
         if lost:
             yield _loss(scene, site, guard, path, lost)

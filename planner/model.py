@@ -232,6 +232,7 @@ class Guard:
 
     system_id: str
     dataset: str  # the full name there
+    raised_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,13 +279,18 @@ class Gone:
     guid: str
     name: str = ""  # what followed "@"
     hub_of: tuple[str, ...] = ()  # ids of the groups whose hub the system was then
+    at: float = 0.0  # when it was found gone
 
 
 class Past(Protocol):
-    """What went, found by where it was. It needs no comparing: when something goes, an inventory changes, too."""
+    """What went, found by where it was. When something goes an inventory changes, too, so that no plan need be made
+    anew for another past alone."""
 
-    def of(self, system_id: str, dataset: str) -> Iterable[Gone]:
-        """What a system once reported of a dataset and later did not."""
+    def guids(self, system_id: str, dataset: str, hub_of: str | None = None) -> Iterable[str]:
+        """What a system once reported of a dataset and later did not; if asked so, while it was a group's hub."""
+
+    def since(self, system_id: str, dataset: str, moment: float) -> Iterable[Gone]:
+        """That which went at a moment or later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,9 +299,13 @@ class Listed:
 
     rows: tuple[Gone, ...] = ()
 
-    def of(self, system_id: str, dataset: str) -> Iterable[Gone]:
+    def guids(self, system_id: str, dataset: str, hub_of: str | None = None) -> Iterable[str]:
         """Those of one dataset."""
-        return (row for row in self.rows if (row.system_id, row.dataset) == (system_id, dataset))
+        return (row.guid for row in self.since(system_id, dataset, -inf) if hub_of in (None, *row.hub_of))
+
+    def since(self, system_id: str, dataset: str, moment: float) -> Iterable[Gone]:
+        """Those of one dataset."""
+        return (r for r in self.rows if (r.system_id, r.dataset) == (system_id, dataset) and r.at >= moment)
 
 
 @dataclass(frozen=True, slots=True)

@@ -386,8 +386,7 @@ def _why_it_may_go(keeper: _Copy | None) -> str:
 def let_go_by_hub(policy: Policy, dataset: str, work: Work) -> frozenset[str]:
     """The guids that the hub once reported of a dataset and, while it was the hub, later did not: a spoke lets go of
     what others have to keep."""
-    rows = work.gone.of(policy.hub, dataset) if policy.hub is not None else ()
-    return frozenset(row.guid for row in rows if policy.group_id in row.hub_of)
+    return frozenset(work.gone.guids(policy.hub, dataset, hub_of=policy.group_id) if policy.hub is not None else ())
 
 
 def _pruned_on_the_hub(policy: Policy, copies: Sequence[_Copy], work: Work) -> frozenset[str]:

@@ -108,7 +108,7 @@ class Scene:
         """Whether a site once reported a snapshot of a dataset, and later did not."""
         known = self.pruned.get((site.id, dataset))
         if known is None:
-            known = self.pruned[site.id, dataset] = frozenset(row.guid for row in self.work.gone.of(site.id, dataset))
+            known = self.pruned[site.id, dataset] = frozenset(self.work.gone.guids(site.id, dataset))
         return guid in known
 
     def is_due(self, snapshot: Snapshot) -> bool:

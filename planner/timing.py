@@ -6,7 +6,7 @@ from itertools import chain
 from math import floor, inf
 
 from planner.cells import newest_selected, patience_s
-from planner.model import Member, Neighbour, Plan, Policy, Snapshot, Work
+from planner.model import Listed, Member, Neighbour, Plan, Policy, Snapshot, Work
 from planner.sites import Scene, is_fresh, is_seen
 from planner.strands import Strand
 
@@ -37,7 +37,7 @@ def facts_of(policy: Policy, members: Sequence[Member], work: Work, now: float) 
     """What a plan made now would depend on."""
     neighbours = tuple(_known(each.policy, each.members, now) for each in work.neighbours)
     nameless = tuple(Neighbour(each.policy, (), each.decisions) for each in work.neighbours)
-    return Facts(policy, _known(policy, members, now), replace(work, neighbours=nameless), neighbours)
+    return Facts(policy, _known(policy, members, now), replace(work, neighbours=nameless, gone=Listed()), neighbours)
 
 
 def _known(policy: Policy, members: Iterable[Member], now: float) -> tuple[_Known, ...]:

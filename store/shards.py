@@ -169,6 +169,7 @@ class History(View):
     """What one system's reports of one day no longer listed."""
 
     gone: Table[GoneRow]
+    in_bytes = True
 
 
 class Alerts(View):

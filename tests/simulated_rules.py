@@ -60,7 +60,7 @@ def _wanted(world: World, path: str) -> set[str]:
         policy, _, work, _ = world.inputs(group)
         hub = group.hosts.get(policy.hub or "")
         places = {(policy.hub or "", hub.dataset(path))} if hub and policy.delete == "mirror" else set()
-        gone = {row.guid for system, dataset in places for row in work.gone.of(system, dataset)}
+        gone = {guid for system, dataset in places for guid in work.gone.guids(system, dataset)}
         kept = (s for h in group.hosts.values() if (held := holding(h, path)) for s in held.snapshots)
         if group.chooses(path):
             wanted |= {snap.guid for snap in kept if chosen_name(policy, snap.name) and snap.guid not in gone}
@@ -204,8 +204,12 @@ class _MixedPast:
     dice: random.Random
     past: Past
 
-    def of(self, system_id: str, dataset: str) -> list[Gone]:
-        rows = list(self.past.of(system_id, dataset))
+    def guids(self, system_id: str, dataset: str, hub_of: str | None = None) -> list[str]:
+        guids = list(self.past.guids(system_id, dataset, hub_of))
+        return self.dice.sample(guids, len(guids))
+
+    def since(self, system_id: str, dataset: str, moment: float) -> list[Gone]:
+        rows = list(self.past.since(system_id, dataset, moment))
         return self.dice.sample(rows, len(rows))
 
 

@@ -45,6 +45,36 @@ def test_last_copies_that_went_at_once_are_named(make_witness: Any, group: str) 
     assert conflicts(boxes) == [("missing", "high", ["s1", "s2", "s3", "s4"])]
 
 
+def test_only_what_went_at_once_counts_as_lost_at_once(make_witness: Any) -> None:
+    """Both let the oldest go one after the other before that."""
+    boxes = empty_boxes(make_witness, PAIR)
+    for first in range(1, 9):
+        kept = " ".join(str(number) for number in range(first, first + 8))
+        boxes.nas.report(listing("tank:", f"tank/a: {kept}"), COLUMNS)
+        boxes.backup.report(listing("vault:", f"vault/a: {kept}"), COLUMNS)
+    boxes.backup.report(listing("vault:", "vault/a: 14 15"), COLUMNS)
+    assert [each for each in conflicts(boxes) if each[1] == "high"] == [], "the hub has them all"
+    boxes.nas.report(listing("tank:", "tank/a: 9 14 15"), COLUMNS)
+    assert [each for each in conflicts(boxes) if each[1] == "high"] == [
+        ("missing", "high", ["s10", "s11", "s12", "s13", "s8"]),  # of the hub's own
+        ("missing", "high", ["s10", "s11", "s12", "s13", "s8"]),
+    ]
+
+
+def test_a_past_that_cannot_be_read_is_no_plan(make_witness: Any) -> None:
+    """Nor is one kept that was made without it."""
+    boxes = reported(make_witness, PAIR, "1 2 3 4 5 6", "5 6", hub="5 6")
+    store = boxes.client.witness.store
+    (day,) = store.history_segments(boxes.backup.id)
+    path = Path(store.where, f"{day.name}.json")
+    kept = path.rename(path.with_suffix(".kept"))
+    path.mkdir()  # as a disk that fails: it is there, and can't be read
+    assert boxes.client.call("GET", f"/conflicts/{boxes.group}", expect_errors=True).status_int == 503
+    path.rmdir()
+    kept.rename(path)
+    assert conflicts(boxes) == [("missing", "high", ["s1", "s2", "s3", "s4"])]
+
+
 def test_a_bookmark_just_made_is_known_by_its_place(make_witness: Any) -> None:
     """Else an increment from it, once its snapshot is gone, would not be known to fit."""
     now = datetime.now(UTC)
