@@ -32,21 +32,13 @@ def continued(scene: Scene, course: Course, outcome: Outcome, text: str) -> Outc
     path, target = outcome.path, outcome.site
     token = decode_resume_token(text)
     if token is None:
-        reason = f"holds the beginning of a transfer that can't be read: zfs receive -A {target.dataset(path)} drops it"
-        return replace(outcome, reasons=(f"{target.dataset(path)} on {target.host} {reason}",))
-    holders = [
-        site
-        for site in scene.sites
-        if site is not target and can_continue(site.member, site.histories.get(path), token)
-    ]
+        return _unreadable(outcome)
+    holders = _holders(scene, outcome, token)
     able = [site for site, _ in ranked(scene, path, target, course.leader) if site in holders]
     if not able and holders:
         return replace(outcome, reasons=(f"{holders[0].barred(path)}, and it alone can continue a transfer",))
     if not able:
-        problem = _undroppable(scene, outcome, token)
-        if problem is not None:
-            return replace(outcome, reasons=(problem,))
-        return _with_one(scene, outcome, abort(scene, path, target, token))
+        return _dropped(scene, outcome, token)
     source = able[0]
     problem = _unfit_to_continue(outcome, source.histories[path], token)
     if problem is not None:
@@ -60,6 +52,32 @@ def continued(scene: Scene, course: Course, outcome: Outcome, text: str) -> Outc
         return rest
     conflict = conflict_over(course, outcome)
     return replace(rest, reasons=(conflict,)) if conflict else _followed(scene, course, rest, source, token)
+
+
+def left_behind(scene: Scene, outcome: Outcome, text: str) -> Outcome:
+    """What broke off of a dataset in which nobody leads: dropped, unless somebody could continue it."""
+    token = decode_resume_token(text)
+    if token is None:
+        return _unreadable(outcome)
+    return outcome if _holders(scene, outcome, token) else _dropped(scene, outcome, token)
+
+
+def _unreadable(outcome: Outcome) -> Outcome:
+    dataset = outcome.site.dataset(outcome.path)
+    reason = f"holds the beginning of a transfer that can't be read: zfs receive -A {dataset} drops it"
+    return replace(outcome, reasons=(f"{dataset} on {outcome.site.host} {reason}",))
+
+
+def _holders(scene: Scene, outcome: Outcome, token: ResumeToken) -> list[Site]:
+    others = [site for site in scene.sites if site is not outcome.site]
+    return [site for site in others if can_continue(site.member, site.histories.get(outcome.path), token)]
+
+
+def _dropped(scene: Scene, outcome: Outcome, token: ResumeToken) -> Outcome:
+    problem = _undroppable(scene, outcome, token)
+    if problem is not None:
+        return replace(outcome, reasons=(problem,))
+    return _with_one(scene, outcome, abort(scene, outcome.path, outcome.site, token))
 
 
 def _undroppable(scene: Scene, outcome: Outcome, token: ResumeToken) -> str | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from planner.leaders import Course, Leaderless, course_of
 from planner.outcomes import Outcome
 from planner.sites import Scene, Site
-from planner.targets import consider
+from planner.targets import consider, unled
 
 Hold = Callable[[str, Site], str | None]  # why nothing may go into a path on a member now
 
@@ -42,7 +42,7 @@ def _outcomes(
     for site in scene.sites:
         if isinstance(course, Leaderless):
             if course.path in site.histories:
-                yield _without_leader(course, site)
+                yield unled(scene, _without_leader(course, site), hold(course.path, site))
         elif site is course.leader:
             yield _as_leader(course, site)
         else:

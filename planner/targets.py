@@ -12,7 +12,7 @@ from planner.names import name_problem
 from planner.other_names import told_to_rename
 from planner.outcomes import Done, Lack, Outcome, conflict_over, left_out, obstacles, unclear, wish_of
 from planner.outlines import names_of, reach
-from planner.partial import continued
+from planner.partial import continued, left_behind
 from planner.paths import ancestors, dataset_of, path_of
 from planner.sites import Scene, Site
 from planner.sources import Route, Wish, route
@@ -45,6 +45,17 @@ def consider(scene: Scene, course: Course, target: Site, hold: str | None, done:
     if conflict is not None:
         return replace(outcome, reasons=(conflict,))
     return _brought(scene, course, outcome, done)
+
+
+def unled(scene: Scene, outcome: Outcome, hold: str | None) -> Outcome:
+    """What becomes of a dataset in which nobody leads: only what broke off there may go."""
+    token = outcome.held.replica.resume_token if outcome.held else None
+    if not token or scene.lease_on(outcome.site, outcome.path) is not None:
+        return outcome
+    chosen = _held_back(scene, outcome, hold)
+    if chosen is not None:
+        return replace(outcome, reasons=(chosen,), by_choice=True)
+    return left_behind(scene, outcome, token)
 
 
 def _relation(scene: Scene, course: Course, held: History | None) -> Relation | None:

@@ -180,7 +180,7 @@ def _check_order(plan: Plan, ordinary: Sequence[Step]) -> None:
     told = {(skip.target, skip.dataset) for skip in plan.skips}
     firsts: dict[tuple[str, str], Step] = {}
     for step in ordinary:
-        if step.type in TRANSFERS:
+        if step.type in (*TRANSFERS, "resume"):
             firsts.setdefault((step.target, step.target_dataset), step)
     oldest: dict[tuple[str, str], float] = {}
     for (target, dataset), step in firsts.items():

@@ -140,3 +140,13 @@ def test_a_parent_that_several_need_is_made_by_one_who_was_seen() -> None:
         made = plan_group(replace(hub_policy(), include=wanted), members, NO_WORK, NOW)
         makers = [step.executor for step in made.steps if step.type == "create_parent" and step.target == "B"]
         assert makers == (["A"] if wanted == ("box/x",) else ["C"])
+
+
+def test_the_beginning_of_what_nobody_has_any_more_is_dropped() -> None:
+    """Else nothing could ever come below it."""
+    b = with_token(members_of("B: ()")[0], encode_resume_token("tank/data@2", "2", None, 400))
+    a, c = member_with("A", "", {}), member_with("C", "", {"data": "2"})
+    for policy in (peers_policy(), hub_policy()):
+        assert draw(plan_group(policy, [a, b], NO_WORK, NOW)) == "B abort_receive"
+        assert plan_group(replace(policy, enabled=False), [a, b], NO_WORK, NOW).steps == ()
+        assert "abort_receive" not in draw(plan_group(policy, [a, b, c], NO_WORK, NOW)), "C can continue it"
