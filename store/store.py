@@ -41,6 +41,23 @@ _SEGMENT = re.compile(r"events/[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{4}")
 SHORTEST_SECRET = 32
 
 
+class _Work:
+    """What a thread has locked and changed, from the beginning of its outermost block to the end of that."""
+
+    def __init__(self) -> None:
+        self.stack = ExitStack()  # gives the locks back
+        self.locked: list[Shard[View]] = []  # those by which it took its locks, in their order
+        self.open: list[Shard[View]] = []  # those of its blocks that have not ended
+        self.unsaved: dict[Shard[View], View | None] = {}  # what those that have changed; None: it is to go
+
+
+class _Here(local):
+    """What this thread is doing."""
+
+    work: _Work | None = None
+    seen: dict[str, View] | None = None  # in a block of `reading`, what was read there
+
+
 class Store:
     """Every shard of one witness. Any number of threads and processes may have one open on the same place."""
 
@@ -48,7 +65,7 @@ class Store:
         self._engine = engine
         self._lock_timeout_s = lock_timeout_s
         self._cache = _Cache(CACHE_BYTES)
-        self._thread = local()
+        self._here = _Here()
         self.on_lock: Callable[[float, bool], None] | None = None  # told of each wait in seconds, and if it was enough
         engine.sweep()
         migrate(engine, lock_timeout_s)
@@ -76,22 +93,21 @@ class Store:
     def reading(self) -> Iterator[None]:
         """A block for several reads, each of which may be answered as of its beginning: whether something has changed
         is then asked only once. A transaction within it sees what was written before it, like any other."""
-        here = self._thread.__dict__
-        if "seen" in here:
+        here = self._here
+        if here.seen is not None:
             yield
             return
-        here["seen"] = {}
+        here.seen = {}
         try:
             with self._engine.reading():
                 yield
         finally:
-            del here["seen"]
+            here.seen = None
 
     def read(self, shard: Shard[V]) -> V:
         """A shard as it stands, without waiting for anyone. One that was never written has empty tables."""
-        here = self._thread.__dict__
-        seen: dict[str, View] | None = None if here.get("held") else here.get("seen")
-        if seen is None:
+        seen = self._here.seen
+        if seen is None or self._here.work is not None:
             return self._read(shard)
         if shard.name not in seen:
             seen[shard.name] = self._read(shard)
@@ -101,7 +117,7 @@ class Store:
         cached = self._cache.get(shard.name)
         held = self._engine.read(shard.name, cached.stamp if cached else None)
         if held is None:
-            return cast(V, _never_written(cast(Any, shard.view), self._engine.place(shard.name)))
+            return cast(V, self._empty(shard))
         if held.data is None:
             assert cached is not None
             return cast(V, cached.view)
@@ -114,17 +130,17 @@ class Store:
         """Shards to change. Those that changed are saved, whole and durably, when the block ends without an exception;
         otherwise nothing is. Raises Busy if the locks can't be had in time.
 
-        A transaction inside another may only take shards that come later in the order of locks, as events do.
+        A transaction inside another is a part of that: its locks are kept, and its changes saved, with the outer one's,
+        when that ends. It may only take shards that come later in the order of locks, as events do.
         """
         ordered = sorted(set(shards), key=lambda shard: shard.order)
-        with self._locked(ordered, lock_timeout_s), self._changes(ordered) as tx:
+        with self._locked(ordered, lock_timeout_s) as work, self._changes(ordered, work) as tx:
             yield tx
 
     def remove(self, shard: Shard[View]) -> None:
         """Drop a shard with all its documents."""
-        with self._locked([shard], None):
-            self._engine.remove(shard.name)
-            self._cache.drop(shard.name)
+        with self._locked([shard], None) as work:
+            work.unsaved[shard] = None
 
     def start_afresh(self, shard: Shard[V], fill: Callable[[V, set[str]], None] = lambda view, ids: None) -> str | None:
         """Put an empty shard in the place of a damaged one, which is kept beside it, where only a person looks.
@@ -132,7 +148,7 @@ class Store:
         `fill` may put documents into the new one; it is told what ids could still be read in the old one. Returns
         what was wrong; None if nothing is, and then nothing changes.
         """
-        with self._locked([shard], None):
+        with self._locked([shard], None) as work:
             held = self._engine.read(shard.name)
             problem = self._damage(shard)
             if problem is None or held is None or held.data is None:
@@ -141,17 +157,16 @@ class Store:
             view = shard.view.of(None, self._engine.place(shard.name)).editable()
             fill(cast(V, view), ids_in(held.data))
             view.close()
-            self._save({shard: view})
+            work.unsaved[shard] = view
         return problem
 
     def put_aside(self, shard: Shard[View]) -> None:
         """Drop a shard; its content stays where only a person looks for it."""
-        with self._locked([shard], None):
+        with self._locked([shard], None) as work:
             held = self._engine.read(shard.name)
             if held is not None and held.data is not None:
                 self._engine.keep_old(shard.name, f"aside-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}", held.data)
-                self._engine.remove(shard.name)
-            self._cache.drop(shard.name)
+            work.unsaved[shard] = None
 
     def _damage(self, shard: Shard[View]) -> str | None:
         try:
@@ -175,11 +190,12 @@ class Store:
         return [events_of(name.split("/")[1]) for name in names]
 
     def add_event(self, event: Event) -> None:
-        """Append to the audit trail, in the newest segment of the event's day or in a new one."""
+        """Append to the audit trail, in the newest segment of the event's day or in a new one. In a transaction, the
+        event is a part of that: it is there if, and only if, what it tells of is."""
         day = f"{event.at.astimezone(UTC):%Y-%m-%d}"
-        with self._locked([events_of(day)], None):
-            segment = self._segment_to_fill(day)
-            with self._changes([segment]) as tx:
+        with self._locked([events_of(day)], None) as work:
+            segment = self._segment_to_fill(day, work)
+            with self._changes([segment], work) as tx:
                 tx[segment].events.put(event)
 
     def events(self) -> Iterator[Event]:
@@ -204,13 +220,14 @@ class Store:
         """How much room everything takes."""
         return self._engine.size_bytes()
 
-    def _segment_to_fill(self, day: str) -> Shard[Events]:
-        of_day = [shard for shard in self.event_segments() if shard.name.startswith(f"events/{day}-")]
+    def _segment_to_fill(self, day: str, work: _Work) -> Shard[Events]:
+        there = [shard.name for shard in (*self.event_segments(), *work.unsaved)]
+        of_day = [name for name in there if name.startswith(f"events/{day}-")]
         if not of_day:
             return events_of(f"{day}-0001")
-        newest = of_day[-1]
+        newest = events_of(max(of_day).split("/")[1])
         try:
-            full = len(self.read(newest).events) >= EVENTS_PER_SEGMENT
+            full = len(self._latest(newest, work).events) >= EVENTS_PER_SEGMENT
         except StoreError:
             full = True  # damaged: leave it as evidence, and go on beside it
         return events_of(f"{day}-{int(newest.name[-4:]) + 1:04}") if full else newest
@@ -268,47 +285,90 @@ class Store:
         return len(old)
 
     @contextmanager
-    def _locked(self, ordered: Sequence[Shard[View]], timeout_s: float | None) -> Iterator[None]:
-        held: list[Shard[View]] = self._thread.__dict__.setdefault("held", [])
+    def _locked(self, ordered: Sequence[Shard[View]], timeout_s: float | None) -> Iterator[_Work]:
+        """Hold the locks of these shards to the end of this thread's outermost block. If that raises nothing, all that
+        has changed is saved then."""
         assert ordered, "a transaction names its shards"
-        assert not held or held[-1].order < ordered[0].order, f"{ordered[0].name} can't be locked after {held[-1].name}"
-        locks = list(dict.fromkeys(shard.lock for shard in ordered))
-        with ExitStack() as stack:
-            self._wait_for(stack, locks, self._lock_timeout_s if timeout_s is None else timeout_s)
-            held.extend(ordered)
-            try:
-                yield
-            finally:
-                del held[-len(ordered) :]
-                self._thread.__dict__.get("seen", {}).clear()
+        here = self._here
+        if here.work is not None:
+            with self._block(here.work, ordered, timeout_s):
+                yield here.work
+            return
+        work = _Work()
+        with work.stack:
+            with self._block(work, ordered, timeout_s):
+                here.work = work
+                try:
+                    yield work
+                finally:
+                    here.work = None
+                    if here.seen is not None:
+                        here.seen.clear()
+            self._save(work.unsaved)
 
-    def _wait_for(self, stack: ExitStack, locks: Sequence[str], timeout_s: float) -> None:
+    @contextmanager
+    def _block(self, work: _Work, ordered: Sequence[Shard[View]], timeout_s: float | None) -> Iterator[None]:
+        """One of a thread's blocks, with those locks taken that the others have not taken yet."""
+        locked = {shard.lock for shard in work.locked}
+        new = [shard for shard in ordered if shard.lock not in locked]
+        for held, wanted in ((work.open, ordered), (work.locked, new)):
+            if held and wanted:
+                message = f"{wanted[0].name} can't be locked after {held[-1].name}"
+                assert held[-1].order < wanted[0].order, message
+        if new:
+            self._wait_for(work.stack, list(dict.fromkeys(shard.lock for shard in new)), timeout_s)
+            work.locked += new
+        work.open += ordered
+        try:
+            yield
+        finally:
+            del work.open[-len(ordered) :]
+
+    def _wait_for(self, stack: ExitStack, locks: Sequence[str], timeout_s: float | None) -> None:
         """Take locks that `stack` gives back, and tell how long that took."""
         started = time.perf_counter()
         free = False
         try:
-            stack.enter_context(self._engine.locked(locks, timeout_s))
+            stack.enter_context(self._engine.locked(locks, self._lock_timeout_s if timeout_s is None else timeout_s))
             free = True
         finally:
             if self.on_lock is not None:
                 self.on_lock(time.perf_counter() - started, free)
 
     @contextmanager
-    def _changes(self, shards: Sequence[Shard[View]]) -> Iterator["Transaction"]:
+    def _changes(self, shards: Sequence[Shard[View]], work: _Work) -> Iterator["Transaction"]:
         """Shards to change, their locks being held."""
-        tx = Transaction({shard: self.read(shard).editable() for shard in shards})
+        tx = Transaction({shard: self._latest(shard, work).editable() for shard in shards})
         try:
             yield tx
         finally:
             for view in tx.views.values():
                 view.close()
-        self._save({shard: view for shard, view in tx.views.items() if view.changed})
+        for shard, view in tx.views.items():
+            if view.changed or work.unsaved.get(shard) is not None:  # or was, and is now as it was before that
+                work.unsaved[shard] = view
 
-    def _save(self, views: dict[Shard[View], View]) -> None:
-        contents = {shard.name: view.save() for shard, view in views.items()}
+    def _latest(self, shard: Shard[V], work: _Work) -> V:
+        """A shard with what this thread has changed in it."""
+        if shard not in work.unsaved:
+            return self._read(shard)
+        view = work.unsaved[shard]
+        return cast(V, self._empty(shard) if view is None else view)
+
+    def _save(self, unsaved: Mapping[Shard[View], View | None]) -> None:
+        """Put all changes in place; only then may what is to go."""
+        in_order = sorted(unsaved.items(), key=lambda each: each[0].order)
+        changed = {shard: view for shard, view in in_order if view is not None}
+        contents = {shard.name: view.save() for shard, view in changed.items()}
         stamps = self._engine.replace(contents) if contents else {}
-        for shard, view in views.items():
+        for shard, view in changed.items():
             self._cache.put(shard.name, _Cached(stamps[shard.name], view, len(contents[shard.name])))
+        for shard in unsaved.keys() - changed.keys():
+            self._engine.remove(shard.name)
+            self._cache.drop(shard.name)
+
+    def _empty(self, shard: Shard[View]) -> View:
+        return _never_written(cast(Any, shard.view), self._engine.place(shard.name))
 
 
 class _Contents(Mapping[str, bytes]):

@@ -229,9 +229,12 @@ class Table(Generic[T]):
             self._rows_to_change().clear()
 
     def editable(self, content: Content) -> "Table[T]":
-        """A copy for a transaction, which writes to `content`."""
+        """A copy for a transaction, which writes to `content`. What is not saved yet here is not there either."""
         table = Table(self._name, self._kind, self._noun, content, self._unique, writable=True)
         table._loaded = self._loaded
+        if self._before is not None:
+            table._loaded, table._before = dict(self._rows), self._before
+            table._last_doc_id = self._last_doc_id
         return table
 
     @property

@@ -158,7 +158,7 @@ class Meeting:
 
     def may_interrupt(self) -> None:
         """Called where a thread is about to look at the store."""
-        if threading.get_ident() != self._first or getattr(self.witness.store._thread, "held", None):
+        if threading.get_ident() != self._first or self.witness.store._here.work is not None:
             return
         self._passed += 1
         if self._passed == self._place + 1:

@@ -89,6 +89,23 @@ def test_a_write_takes_three_questions(store: Store, asked: list[str]) -> None:
 # --- what changed since --------------------------------------------------------------------------
 
 
+def test_what_fails_between_two_changes_leaves_neither(store: Store, other: Store) -> None:
+    put_systems(store, "a")
+    engine = store._engine
+    before = engine.read("registry")
+
+    def replace_and_fail() -> None:
+        with engine.locked(["registry", "leases"], 1):
+            engine.replace({"registry": b"{"})
+            engine.remove("leases")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        replace_and_fail()
+    assert engine.read("registry") == before
+    assert other.read(REGISTRY).systems.ids() == ["a"]
+
+
 def test_what_another_removed_is_gone_here(store: Store, other: Store) -> None:
     put_systems(store, "a")
     assert other.read(REGISTRY).systems.ids() == ["a"]

@@ -263,9 +263,11 @@ def test_shards_not_in_the_transaction_are_not_to_be_had_from_it(store: Store) -
 def test_transactions_inside_each_other_keep_to_the_order_of_locks(store: Store) -> None:
     with store.transaction(REGISTRY) as tx:
         tx[REGISTRY].systems.put(system("a"))
-        store.add_event(event("1"))  # events come last
         with store.transaction(NAS) as inner:
             inner[NAS].datasets.put(dataset("tank"))
+        store.add_event(event("1"))  # events come last
+        with pytest.raises(AssertionError, match="leases can't be locked after events/"), store.transaction(LEASES):
+            raise RuntimeError("not reached")
     with (
         store.transaction(NAS),
         pytest.raises(AssertionError, match="registry can't be locked after inventories/nas"),

@@ -120,7 +120,8 @@ class PostgresEngine:
 
     @contextmanager
     def locked(self, locks: Sequence[str], timeout_s: float) -> Iterator[None]:
-        """Within another block of this thread, the locks are held, and what is replaced waits, until that one ends."""
+        """Within another block of this thread, the locks are held, and what is replaced waits, until that one ends;
+        nothing of it is done if that one raises."""
         here = self._here
         if here.work is not None:
             self._lock_more(here.work, locks, timeout_s)
@@ -129,10 +130,8 @@ class PostgresEngine:
         work = here.work = Work()
         try:
             self._lock_first(work, locks, timeout_s)
-            try:
-                yield
-            finally:  # what was replaced counts, also when the rest of the block failed
-                self._finish(work)
+            yield
+            self._finish(work)
         finally:
             here.work = None
             here.fresh = here.fresh and here.reading
