@@ -50,7 +50,7 @@ def consider(scene: Scene, course: Course, target: Site, hold: str | None, done:
 def unled(scene: Scene, outcome: Outcome, hold: str | None) -> Outcome:
     """What becomes of a dataset in which nobody leads: only what broke off there may go."""
     token = outcome.held.replica.resume_token if outcome.held else None
-    if not token or scene.lease_on(outcome.site, outcome.path) is not None:
+    if not token or outcome.site.unfit(outcome.path) or scene.lease_on(outcome.site, outcome.path) is not None:
         return outcome
     chosen = _held_back(scene, outcome, hold)
     if chosen is not None:

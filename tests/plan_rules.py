@@ -175,12 +175,13 @@ def _could_send(
 def _check_order(plan: Plan, ordinary: Sequence[Step]) -> None:
     """What lies above comes first on a member; and then what lacks the oldest snapshot, there or below.
 
-    Where something is said of a dataset besides, it may lack more than it gets.
+    Where something is said of a dataset besides, it may lack more than it gets; and what broke off may be of any age.
     """
     told = {(skip.target, skip.dataset) for skip in plan.skips}
+    told |= {(step.target, step.target_dataset) for step in ordinary if step.type == "resume"}
     firsts: dict[tuple[str, str], Step] = {}
     for step in ordinary:
-        if step.type in (*TRANSFERS, "resume"):
+        if step.type in TRANSFERS:
             firsts.setdefault((step.target, step.target_dataset), step)
     oldest: dict[tuple[str, str], float] = {}
     for (target, dataset), step in firsts.items():

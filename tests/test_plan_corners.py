@@ -149,4 +149,5 @@ def test_the_beginning_of_what_nobody_has_any_more_is_dropped() -> None:
     for policy in (peers_policy(), hub_policy()):
         assert draw(plan_group(policy, [a, b], NO_WORK, NOW)) == "B abort_receive"
         assert plan_group(replace(policy, enabled=False), [a, b], NO_WORK, NOW).steps == ()
+        assert plan_group(policy, [a, replace(b, confirmed_at=1.0, reported_at=1.0)], NO_WORK, NOW).steps == ()
         assert "abort_receive" not in draw(plan_group(policy, [a, b, c], NO_WORK, NOW)), "C can continue it"
