@@ -43,7 +43,12 @@ def _put(request: Request, system_id: str, changes: dict[str, Any]) -> Heartbeat
 
 def start_afresh(request: Request, system: System, shard: Shard[View], fill: Any = None) -> None:
     """Put a new shard in place of a system's damaged one, with what `fill` puts in, and record that."""
-    problem = request.store.start_afresh(shard, fill) if fill else request.store.start_afresh(shard)
+
+    def begin(view: View, lost: set[str], problem: str) -> None:
+        if fill is not None:
+            fill(view, lost)
+        record(request, "store.healed", subject=system.hostname, system_id=system.id, problem=problem)
+
+    problem = request.store.start_afresh(shard, begin)
     if problem is not None:
         log.warning("started afresh, and the old content kept beside it: %s", problem)
-        record(request, "store.healed", subject=system.hostname, system_id=system.id, problem=problem)

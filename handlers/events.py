@@ -66,7 +66,8 @@ def record(
     sync_group_id: str | None = None,
     **detail: Any,
 ) -> None:
-    """Add to the audit trail that this request did `what`."""
+    """Add to the audit trail that this request did `what`: within the transaction that does it, so that both are so,
+    or neither."""
     caller = request.caller
     event = Event(
         id=f"{request.now:%Y%m%dT%H%M%S.%f}-{next(_order) % 10**6:06}-{secrets.token_hex(4)}",

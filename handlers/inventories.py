@@ -151,8 +151,7 @@ def accept_inventory(request: Request, system_id: str, query: AcceptQuery) -> a.
         names = list(guards.ids()) if query.dataset is None else [guards.get(query.dataset).id]
         for name in names:
             guards.remove(name)
-    for name in names:
-        record(request, "guard.accepted", subject=name, system_id=system_id)
+            record(request, "guard.accepted", subject=name, system_id=system_id)
     return {"system_id": system_id, "hostname": system.hostname, "accepted": sorted(names)}
 
 

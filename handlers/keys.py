@@ -43,7 +43,7 @@ def create_key(request: Request, role: Role, system_id: str | None = None, label
         if system_id is not None:
             tx[REGISTRY].systems.get(system_id)
         tx[REGISTRY].keys.put(key)
-    record(request, "key.created", subject=key.id, system_id=system_id, role_given=role)
+        record(request, "key.created", subject=key.id, system_id=system_id, role_given=role)
     return text
 
 
@@ -62,7 +62,7 @@ def rotate_key(request: Request, key_id: str, grace_s: int | None = None) -> str
         else:
             keys.put(msgspec.structs.replace(old, expires_at=min(filter(None, (old.expires_at, end)))))
         keys.put(msgspec.structs.replace(made, label=old.label))
-    record(request, "key.rotated", subject=key_id, system_id=old.system_id, key=made.id)
+        record(request, "key.rotated", subject=key_id, system_id=old.system_id, key=made.id)
     return text
 
 
@@ -83,7 +83,7 @@ def rotate_signing_key(request: Request, grace_s: int | None = None) -> tuple[st
             if old.id != signing or not grace:
                 known.remove(old.id)
         known.put(made)
-    record(request, "signing_key.rotated", subject=made.id, signs_from=made.signs_from)
+        record(request, "signing_key.rotated", subject=made.id, signs_from=made.signs_from)
     return public_keys_pem(request.store, request.now).decode(), made.signs_from
 
 
@@ -98,7 +98,7 @@ def revoke_key(request: Request, key_id: str) -> None:
     with request.store.transaction(REGISTRY) as tx:
         old = _changeable(tx[REGISTRY].keys.get(key_id))
         tx[REGISTRY].keys.remove(key_id)
-    record(request, "key.revoked", subject=key_id, system_id=old.system_id)
+        record(request, "key.revoked", subject=key_id, system_id=old.system_id)
 
 
 def _changeable(key: Key) -> Key:

@@ -33,18 +33,18 @@ def record_check(request: Request, group: SyncGroup, plan: Plan) -> None:
         view = tx[shard]
         _record_states(request, group, plan, view.states)
         new, settled = _record_conflicts(request, group, plan, view.decisions)
-    for conflict in new:
-        record(
-            request,
-            "conflict.detected",
-            subject=conflict.path,
-            sync_group_id=group.id,
-            conflict_id=conflict.id,
-            type=conflict.type,
-            severity=conflict.severity,
-        )
-    for decision in settled:
-        record(request, "conflict.settled", subject=decision.path, sync_group_id=group.id, conflict_id=decision.id)
+        for conflict in new:
+            record(
+                request,
+                "conflict.detected",
+                subject=conflict.path,
+                sync_group_id=group.id,
+                conflict_id=conflict.id,
+                type=conflict.type,
+                severity=conflict.severity,
+            )
+        for decision in settled:
+            record(request, "conflict.settled", subject=decision.path, sync_group_id=group.id, conflict_id=decision.id)
 
 
 def _record_states(request: Request, group: SyncGroup, plan: Plan, states: Any) -> None:

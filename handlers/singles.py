@@ -57,10 +57,11 @@ def _store_snapshots(request: Request, bodies: list[SnapshotBody], loc_of: Any) 
             keep_gone(request, history, dataset, replaced, led=[])  # as below: nobody follows it in that
         for system_id in systems:
             view, _ = (tx[shard] for shard in _shards_of(request, system_id))
-            if view.changed:
+            changed = view.changed
+            _note_singles(view, request.now)
+            if changed:
                 count = sum(single.system_id == system_id for single in singles)
                 record(request, "snapshots.reported", system_id=system_id, count=count)
-            _note_singles(view, request.now)
     rows = {key: {row.name: row for row in document.snapshots} for key, document in stored.items()}
     return [present_snapshot(each.system_id, stored[each[:2]], rows[each[:2]][each.row.name]) for each in singles]
 

@@ -198,7 +198,7 @@ def create_sync_group(request: Request, body: GroupBody) -> Answer[a.SyncGroup]:
         if len(groups.ids()) >= MOST_GROUPS:
             raise Conflicting(f"there are {MOST_GROUPS} sync groups, and no more are possible")
         groups.put(group)
-    record(request, "group.created", subject=body.name, sync_group_id=group.id)
+        record(request, "group.created", subject=body.name, sync_group_id=group.id)
     shown = present_group(request, get_group(request, group.id))
     return Answer(shown, headers={"Location": f"{request.config.api_prefix}/sync-groups/{group.id}"})
 
@@ -247,8 +247,8 @@ def delete_sync_group(request: Request, group_id: str) -> None:
     _require_api_group(request, group)
     with request.store.transaction(REGISTRY) as tx:
         tx[REGISTRY].groups.remove(group_id)
-    request.store.remove(group_records(group_id))
-    record(request, "group.deleted", subject=group.name, sync_group_id=group_id)
+        request.store.remove(group_records(group_id))
+        record(request, "group.deleted", subject=group.name, sync_group_id=group_id)
 
 
 def add_group_system(request: Request, group_id: str, body: MembershipBody) -> a.SyncGroup:
@@ -266,7 +266,7 @@ def add_group_system(request: Request, group_id: str, body: MembershipBody) -> a
         registry.groups.put(
             msgspec.structs.replace(stored, spec={**stored.spec, "members": members}, updated_at=request.now)
         )
-    record(request, "group.system_added", subject=stored.name, sync_group_id=group_id, system=body.system_id)
+        record(request, "group.system_added", subject=stored.name, sync_group_id=group_id, system=body.system_id)
     return present_group(request, get_group(request, group_id))
 
 
@@ -281,7 +281,7 @@ def remove_group_system(request: Request, group_id: str, system_id: str) -> None
         if system_id not in stored.spec["members"]:
             raise NotFound(f"no system '{system_id}' in the sync group '{group.name}'")
         tx[REGISTRY].groups.put(without_member(stored, system_id, request.now))
-    record(request, "group.system_removed", subject=group.name, sync_group_id=group_id, system=system_id)
+        record(request, "group.system_removed", subject=group.name, sync_group_id=group_id, system=system_id)
 
 
 def without_member(stored: Group, system_id: str, now: datetime) -> Group:

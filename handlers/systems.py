@@ -68,8 +68,7 @@ def change_system(request: Request, system_id: str, body: SystemChanges) -> a.Sy
         after = msgspec.structs.replace(before, **changes, updated_at=request.now) if changed else before
         if changed:
             systems.put(after)
-    if changed:
-        record(request, "system.changed", subject=after.hostname, system_id=system_id, fields=sorted(changed))
+            record(request, "system.changed", subject=after.hostname, system_id=system_id, fields=sorted(changed))
     return present_system(request, after)
 
 
@@ -95,11 +94,11 @@ def forget_system(request: Request, system_id: str) -> None:
             registry.keys.remove(key.id)
         registry.systems.remove(system_id)
         _forget_work(tx[LEASES], system_id)
-    for shard in (heartbeat_of(system_id), inventory_of(system_id)):
-        store.remove(shard)  # a report under way holds these until it has written its history, too
-    for segment in store.history_segments(system_id):
-        store.remove(segment)
-    record(request, "system.deleted", subject=system.hostname, system_id=system_id)
+        for shard in (heartbeat_of(system_id), inventory_of(system_id)):
+            store.remove(shard)  # a report under way holds these until it has written its history, too
+        for segment in store.history_segments(system_id):
+            store.remove(segment)
+        record(request, "system.deleted", subject=system.hostname, system_id=system_id)
 
 
 def _forget_work(view: Any, system_id: str) -> None:
@@ -237,7 +236,7 @@ def revoke_api_key(request: Request, system_id: str) -> None:
         system = tx[REGISTRY].systems.get(system_id)
         for key in tx[REGISTRY].keys.find(system_id=system_id):
             tx[REGISTRY].keys.remove(key.id)
-    record(request, "key.revoked", subject=system.hostname, system_id=system_id)
+        record(request, "key.revoked", subject=system.hostname, system_id=system_id)
 
 
 # --- presenting ----------------------------------------------------------------------------------

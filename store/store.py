@@ -142,21 +142,22 @@ class Store:
         with self._locked([shard], None) as work:
             work.unsaved[shard] = None
 
-    def start_afresh(self, shard: Shard[V], fill: Callable[[V, set[str]], None] = lambda view, ids: None) -> str | None:
+    def start_afresh(self, shard: Shard[V], fill: Callable[[V, set[str], str], None] | None = None) -> str | None:
         """Put an empty shard in the place of a damaged one, which is kept beside it, where only a person looks.
 
-        `fill` may put documents into the new one; it is told what ids could still be read in the old one. Returns
-        what was wrong; None if nothing is, and then nothing changes.
+        `fill` may put documents into the new one; it is told what ids could still be read in the old one, and what
+        was wrong. Returns the latter; None if nothing is, and then nothing changes.
         """
         with self._locked([shard], None) as work:
             held = self._engine.read(shard.name)
             problem = self._damage(shard)
             if problem is None or held is None or held.data is None:
                 return None
-            self._engine.keep_old(shard.name, f"damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}", held.data)
             view = shard.view.of(None, self._engine.place(shard.name)).editable()
-            fill(cast(V, view), ids_in(held.data))
+            if fill is not None:
+                fill(cast(V, view), ids_in(held.data), problem)
             view.close()
+            self._engine.keep_old(shard.name, f"damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}", held.data)
             work.unsaved[shard] = view
         return problem
 
