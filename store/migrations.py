@@ -10,7 +10,7 @@ from collections.abc import Callable
 from store import codec
 from store.codec import PlainTables
 from store.engine import Engine
-from store.errors import StoreError
+from store.errors import Busy, StoreError
 from store.shards import lock_of
 from store.tables import ShardStorage
 
@@ -22,13 +22,17 @@ log = logging.getLogger(__name__)
 
 
 def migrate(engine: Engine, lock_timeout_s: float) -> None:
-    """Bring every file to the present schema. A damaged one is left for whoever reads it to report."""
+    """Bring every file to the present schema. A damaged one is left for whoever reads it to report. Raises Busy for one
+    of an older schema that somebody is at: it can't be read as it is."""
     for name, head in engine.heads():
-        if codec.schema_of(head) != codec.SCHEMA:
+        schema = codec.schema_of(head)
+        if schema != codec.SCHEMA:
             try:
                 with engine.locked([lock_of(name)], lock_timeout_s):
                     _migrate_file(engine, name)
-            except StoreError as error:
+            except (Busy, StoreError) as error:
+                if isinstance(error, Busy) and schema is not None and schema < codec.SCHEMA:
+                    raise
                 log.warning("not migrated: %s", error)
 
 

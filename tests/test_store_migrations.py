@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from store import REGISTRY, Store, StoreError, codec, heartbeat_of, inventory_of, migrations
+from store import REGISTRY, Busy, Store, StoreError, codec, heartbeat_of, inventory_of, migrations
 from store.codec import PlainTables
 from store.engines import engine_at
 from store.shards import lock_of
@@ -105,6 +105,24 @@ def test_a_damaged_file_does_not_stop_the_others(old: Place, caplog: pytest.LogC
     assert re.search("inventories/nas.* is damaged", caplog.text)
     with pytest.raises(StoreError, match=r"inventories/nas.* is damaged"):
         store.read(NAS)
+
+
+@pytest.mark.usefixtures("schema_3")
+@pytest.mark.parametrize("content", [b"", b'{"_meta":{"1":{"gen":1,"nonce":"","schema":9}}}', None])
+def test_a_file_that_is_being_written_keeps_nothing_from_starting_unless_it_is_old(
+    old: Place, content: bytes | None
+) -> None:
+    if content is not None:
+        put_bytes(old, "inventories/nas", content)
+    holder = engine_at(old)
+    with holder.locked([lock_of("inventories/nas")], 1):
+        if content is None:
+            with pytest.raises(Busy, match="inventories/nas is being written by others"):
+                Store.open(old, lock_timeout_s=0.05)
+            return
+        store = Store.open(old, lock_timeout_s=0.05)
+        assert store.read(REGISTRY).systems.get("nas").hostname == "BOX.example"
+    holder.close()
 
 
 def test_an_older_version_refuses_a_newer_file_and_leaves_it(old: Place) -> None:
