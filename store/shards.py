@@ -190,6 +190,7 @@ class Events(View):
     """A piece of the audit trail."""
 
     events: Table[Event]
+    in_bytes = True
 
 
 # In the order in which locks are taken. What is written last, or on its own, comes last.

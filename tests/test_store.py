@@ -1,6 +1,7 @@
 """The store's contract: tables, transactions, ids, the audit trail. The same for any engine."""
 
 import dataclasses
+import tracemalloc
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -459,3 +460,21 @@ def test_one_dataset_of_an_inventory_is_read_without_decoding_the_others(store: 
     with store.transaction(NAS) as tx:  # nor is it when another one is changed
         tx[NAS].datasets.put(dataset("tank/7", 9))
     assert len(Store.open(place).read(NAS).datasets.get("tank/7").snapshots) == 9
+
+
+def test_history_and_events_take_little_more_memory_than_their_files(store: Store, place: Place) -> None:
+    day = history_of("nas", "2026-11-22")
+    with store.transaction(day) as tx:
+        for n in range(100):
+            rows = [row(f"tank@{number}", number) for number in range(100)]
+            tx[day].gone.put(GoneRow(id=f"{n}", dataset="tank", at=NOON, rows=rows))
+        for n in range(EVENTS_PER_SEGMENT):
+            store.add_event(event(f"{n}", subject="x" * 200))
+    fresh = Store.open(place)
+    for shard in (day, *fresh.event_segments()):
+        size = len(content(fresh, shard.name) or b"")
+        tracemalloc.start()
+        for table in fresh.read(shard).tables.values():
+            assert sum(1 for _ in table) >= 100
+        assert tracemalloc.get_traced_memory()[0] < 2 * size
+        tracemalloc.stop()
