@@ -241,8 +241,7 @@ def _unchanged(request: Request, system_id: str, body_digest: str) -> a.Inventor
     if _last_report(request.store.read(shard), body_digest) is None:
         return None
     with request.store.transaction(shard, beats) as tx:
-        request.store.read(REGISTRY).systems.get(system_id)  # again: it may have been deleted meanwhile
-        report = _last_report(tx[shard], body_digest)
+        report = _last_report(tx[shard], body_digest)  # again: the system may have been deleted meanwhile
         if report is None:
             return None
         _confirm(request, tx[beats], system_id)

@@ -3,14 +3,14 @@
 Some of each kind run on PostgreSQL, too; `--engine postgresql` runs all of them there.
 """
 
+import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from handlers import inventories
-from store import LEASES, REGISTRY, NotFound, Store, inventory_of
+from store import LEASES, REGISTRY, Store, heartbeat_of
 from tests.boxes import COLUMNS, listing
 from tests.interleaving import Answered, Call, Meeting, meeting
 from tests.witness import ADMIN, ENROLL, TSV, Agent, client_of
@@ -252,14 +252,16 @@ def test_nor_while_its_files_are_being_removed(world: World, monkeypatch: pytest
     monkeypatch.setattr(inventories, "_unchanged", lambda *arguments: report.extend(arguments))
     agent.report(listing("vault:", "vault/nas: 1 2"), COLUMNS)
 
-    def remove_late(store: Store, shard: Any) -> None:
-        if shard == inventory_of(agent.id):
-            with suppress(NotFound):
-                unchanged(*report)
-        remove(store, shard)
+    late = threading.Thread(target=lambda: unchanged(*report))
 
-    monkeypatch.setattr(Store, "remove", remove_late)
+    def remove_meanwhile(store: Store, shard: Any) -> None:
+        remove(store, shard)
+        if shard == heartbeat_of(agent.id):
+            late.start()
+
+    monkeypatch.setattr(Store, "remove", remove_meanwhile)
     world.client.call("DELETE", f"/systems/{agent.id}", status=204)
+    late.join()
     assert left_of(world, agent) == []
 
 
