@@ -75,6 +75,14 @@ def test_a_past_that_cannot_be_read_is_no_plan(make_witness: Any) -> None:
     assert conflicts(boxes) == [("missing", "high", ["s1", "s2", "s3", "s4"])]
 
 
+def test_what_is_told_one_by_one_destroys_nothing_elsewhere(make_witness: Any) -> None:
+    """zfs rename tank/a@s1 @old; zfs snapshot tank/a@s1: the new one is told first."""
+    boxes = reported(make_witness, MIRRORED, "1 2 3", hub="1 2 3")
+    told = {"dataset": "tank/a", "name": "s1", "guid": "99", "createtxg": "50", "timestamp": "2026-02-01T00:00:00Z"}
+    boxes.nas.call("POST", "/snapshots", told)
+    assert [each for each in boxes.plan()["actions"] if each["action_type"] == "delete"] == []
+
+
 def test_a_bookmark_just_made_is_known_by_its_place(make_witness: Any) -> None:
     """Else an increment from it, once its snapshot is gone, would not be known to fit."""
     now = datetime.now(UTC)
