@@ -53,6 +53,7 @@ def _store_snapshots(request: Request, bodies: list[SnapshotBody], loc_of: Any) 
         for (system_id, dataset), reported in by_dataset.items():
             view, history = (tx[shard] for shard in _shards_of(request, system_id))
             stored[system_id, dataset], replaced = _with_rows(_known(view.datasets, dataset), reported)
+            _require_all(stored[system_id, dataset], reported, singles, loc_of)
             put_dataset(view, stored[system_id, dataset])
             keep_gone(request, history, dataset, replaced, led=[])  # as below: nobody follows it in that
         for system_id in systems:
@@ -64,6 +65,15 @@ def _store_snapshots(request: Request, bodies: list[SnapshotBody], loc_of: Any) 
                 record(request, "snapshots.reported", system_id=system_id, count=count)
     rows = {key: {row.name: row for row in document.snapshots} for key, document in stored.items()}
     return [present_snapshot(each.system_id, stored[each[:2]], rows[each[:2]][each.row.name]) for each in singles]
+
+
+def _require_all(document: DatasetDoc, reported: list[Single], singles: list[Single], loc_of: Any) -> None:
+    """Raise Invalid where two of those reported are one snapshot: by its guid, and without it by its name and time."""
+    names = {row.name for row in document.snapshots}
+    for single in reported:
+        if single.row.name not in names:
+            message = f"another one of {document.id} is this snapshot, too, under another name: give its guid"
+            raise Invalid.at(loc_of(singles.index(single), "name"), message)
 
 
 def _shards_of(request: Request, system_id: str) -> tuple[Shard[Any], Shard[Any]]:

@@ -101,6 +101,15 @@ def test_a_batch_of_rotated_names_loses_none_that_it_brings(nas: Agent, reverse:
     assert [each["guid"] for each in nas.get("/snapshots/history") if each["event"] == "gone"] == ["1"]
 
 
+def test_two_that_are_one_snapshot_are_refused_and_not_stored(nas: Agent) -> None:
+    nas.call("POST", "/snapshots/batch", [{**X, "guid": "6"}], status=201)
+    before = nas.get("/snapshots")
+    both = [{**X, "guid": None}, {**X, "guid": "6", "name": "renamed"}]
+    errors = nas.call("POST", "/snapshots/batch", both, status=422).json["errors"]
+    assert [error["loc"] for error in errors] == ["snapshots[0].name"]
+    assert nas.get("/snapshots") == before
+
+
 @pytest.mark.parametrize(
     ("pool", "dataset", "full"),
     [
