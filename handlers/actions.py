@@ -12,7 +12,7 @@ from handlers.bodies import ExitStatus, FinishHeaders, LeaseHeaders, ProgressBod
 from handlers.conflicts import adopt_automatic
 from handlers.errors import Conflicting, Forbidden, Gone, Invalid
 from handlers.events import record
-from handlers.gathering import lease_of
+from handlers.gathering import lease_of, policy_of
 from handlers.instructions import GroupPlan, action_of
 from handlers.replicas import row_of
 from handlers.request import Answer, Request
@@ -144,17 +144,10 @@ def _require_free(request: Request, context: GroupPlan, step: Step, leases: list
 
 def _busy(active: list[Lease], work: model.Lease | Step) -> Iterator[tuple[str, list[Lease]]]:
     """What the systems of a transfer are transferring, each with its leases."""
+    transfers = [lease for lease in active if lease.action["action_type"] in TRANSFERS]
     for system_id in (work.source, work.target) if work.type in TRANSFERS else ():
         if system_id is not None:
-            yield (
-                system_id,
-                [
-                    lease
-                    for lease in active
-                    if lease.action["action_type"] in TRANSFERS
-                    and system_id in (lease.source_system_id, lease.target_system_id)
-                ],
-            )
+            yield system_id, [each for each in transfers if system_id in (each.source_system_id, each.target_system_id)]
 
 
 def _require_undone(context: GroupPlan, step: Step, credits: Any) -> None:
@@ -239,8 +232,8 @@ def _require_still_free(request: Request, lease: Lease, leases: list[Lease]) -> 
     work = lease_of(lease)
     if any(stands_in_the_way(lease_of(other), work) for other in active):
         raise Gone("the lease ran out, and another action changes that dataset now")
-    limits = [group.options.max_transfers for group in all_groups(request) if group.id == lease.group_id]
-    limit = (limits[0] if limits else None) or request.config.max_transfers
+    limits = (policy_of(request, group).max_transfers for group in all_groups(request) if group.id == lease.group_id)
+    limit = next(limits, request.config.max_transfers)
     if any(len(busy) >= limit for _, busy in _busy(active, work)):
         raise Gone(f"the lease ran out, and other transfers take its place: max_transfers is {limit}")
 

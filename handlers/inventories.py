@@ -94,6 +94,7 @@ def _keep_report(request: Request, system: System, reported: ReportedInventory, 
         _write(view, compared, reported)
         changed = bool(compared.changed or compared.dropped)
         old = view.reports.get(LAST) if LAST in view.reports else None
+        led = led_by(request, system.id)
         report = Report(
             id=LAST,
             reported_at=request.now,
@@ -103,21 +104,20 @@ def _keep_report(request: Request, system: System, reported: ReportedInventory, 
             snapshot_count=sum(len(dataset.snapshots) for dataset in reported.datasets.values()),
             dataset_count=len(reported.datasets),
             body_digest=body_digest,
-            led=led_by(request, system.id),
+            led=led,
         )
-        led = led_since(view, report.led or [])
         view.reports.put(report)
         for dataset, rows in compared.gone.items():
-            keep_gone(request, tx[history], dataset, rows, led)
+            keep_gone(request, tx[history], dataset, rows, _led_since(old, led))
         _confirm(request, tx[beats], system.id)
         _record_report(request, system, compared, changed)
     return _counts(report, view, compared)
 
 
-def led_since(view: Any, led: list[str]) -> list[str]:
+def _led_since(old: Report | None, led: list[str]) -> list[str]:
     """Of the groups that a system leads now, those that it led at its last report, too: what went since may have gone
     before it became the hub of the others."""
-    before = view.reports.get(LAST).led if LAST in view.reports else None
+    before = old.led if old is not None else None
     return led if before is None else [group_id for group_id in led if group_id in before]
 
 

@@ -142,13 +142,15 @@ def _candidates(scene: Scene, strand: Strand) -> Iterator[tuple[Course, Outcome,
     course = strand.course
     if not isinstance(course, Course) or course.leader.barred(strand.path) or scene.is_paused(strand.path):
         return
+    destroyed: frozenset[str] | None = None
     for outcome in strand.outcomes:
         held = outcome.held
         if outcome.is_source or held is None or outcome.apart or outcome.site.barred(strand.path):
             continue
         if outcome.lack.is_tail:
             continue  # the hub still has all of it
-        destroyed = let_go_by_hub(scene.policy, course.lead.replica.dataset, scene.work)
+        if destroyed is None:
+            destroyed = let_go_by_hub(scene.policy, course.lead.replica.dataset, scene.work)
         gone = tuple(
             snapshot
             for snapshot in held.snapshots

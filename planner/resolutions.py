@@ -247,7 +247,7 @@ def _loser(conflict: Conflict, member: Member, replica: Replica | None, stands: 
     dataset = dataset_of(member, conflict.path)
     common = getattr(stands, "common", None)
     own = common.own if common is not None else ()
-    to_come = [snapshot.creation for snapshot in (common.ahead if common is not None else ())]
+    to_come = common.ahead[-1:] if common is not None else ()
     return Loser(
         member.system_id,
         dataset,
@@ -255,7 +255,7 @@ def _loser(conflict: Conflict, member: Member, replica: Replica | None, stands: 
         tuple(snapshot.guid for snapshot in own if is_certain(snapshot)),
         replica.written if replica is not None else None,
         f"{dataset}.aside-{conflict.id[:8]}",
-        to_come[-1] if to_come else None,
+        to_come[0].creation if to_come else None,
     )
 
 

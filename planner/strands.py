@@ -47,9 +47,10 @@ def _outcomes(
             yield _as_leader(course, site)
         else:
             outcome = consider(scene, course, site, hold(course.path, site), done)
-            nothing = _nothing_to_get(scene, course) if outcome.held is None and not outcome.lack.later else None
-            if outcome.held is not None or outcome.lack.later or nothing is not None:
-                yield replace(outcome, reasons=(nothing,)) if nothing else outcome
+            if outcome.held is not None or outcome.lack.later:
+                yield outcome
+            elif (nothing := _nothing_to_get(scene, course)) is not None:
+                yield replace(outcome, reasons=(nothing,))
 
 
 def _nothing_to_get(scene: Scene, course: Course) -> str | None:
