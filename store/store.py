@@ -357,8 +357,9 @@ class Store:
         return cast(V, self._empty(shard) if view is None else view)
 
     def _save(self, unsaved: Mapping[Shard[View], View | None]) -> None:
-        """Put all changes in place; only then may what is to go."""
-        in_order = sorted(unsaved.items(), key=lambda each: each[0].order)
+        """Put all changes in place; only then may what is to go. What is read first comes last: who has read a new
+        inventory then reads the history of what went with the old one, and not what was there before."""
+        in_order = sorted(unsaved.items(), key=lambda each: each[0].order, reverse=True)
         changed = {shard: view for shard, view in in_order if view is not None}
         contents = {shard.name: view.save() for shard, view in changed.items()}
         stamps = self._engine.replace(contents) if contents else {}

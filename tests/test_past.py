@@ -1,11 +1,14 @@
 """What went counts in every group, not only where deletions are mirrored."""
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from handlers.past import StoredPast
+from store import Store, inventory_of
 from tests.boxes import COLUMNS, Boxes, empty_boxes, listing
 from tests.test_actions import finish, start
 
@@ -73,6 +76,27 @@ def test_a_past_that_cannot_be_read_is_no_plan(make_witness: Any) -> None:
     path.rmdir()
     kept.rename(path)
     assert conflicts(boxes) == [("missing", "high", ["s1", "s2", "s3", "s4"])]
+
+
+def test_who_reads_amid_a_report_sees_what_went_where_it_is_not_listed(
+    make_witness: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers take no lock, and come between any two files of a report."""
+    boxes = reported(make_witness, PAIR, "1 2 3 4 5 6")
+    reader = Store.open(Path(boxes.client.witness.store.where))
+    seen, replace = set(), os.replace
+
+    def read_on(source: str, target: str) -> None:
+        listed = reader.read(inventory_of(boxes.backup.id)).datasets.get("vault/a").snapshots
+        gone = list(StoredPast(reader).guids(boxes.backup.id, "vault/a"))
+        seen.add((len(listed), len(gone)))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", read_on)
+    boxes.backup.report(listing("vault:", "vault/a: 2 3 4 5 6"), COLUMNS)
+    monkeypatch.undo()
+    assert (6, 0) in seen
+    assert all(listed + gone >= 6 for listed, gone in seen)
 
 
 def test_what_is_told_one_by_one_destroys_nothing_elsewhere(make_witness: Any) -> None:
