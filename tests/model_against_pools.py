@@ -30,7 +30,7 @@ KINDS = {  # why zfs refuses: how it says so
     "absent": r"does not exist|no longer exists|could not find|no such tag",
     "partial": r"partially-complete state",
     "nothing partial": r"does not have any resumable|no partially received",
-    "busy": r"is busy",
+    "busy": r"is busy|dependent clones[^%]*/%recv",  # a state that broke off, which is named or not
     "clones": r"dependent clones|clones of previous snapshots",
     "younger": r"more recent snapshots",
     "children": r"has children",

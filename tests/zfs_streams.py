@@ -143,10 +143,10 @@ class Streams(Contents):
         """
         name, stream = asked.name, asked.stream
         target = self.datasets.get(name)
+        origin = None if stream.package else asked.origin  # of a package, each stream says itself what it goes on
         if stream.clone and not stream.resumed and part is stream.parts[0]:
-            origin, onto_origin = asked.origin or self._origin_of(name, part), True
-        else:
-            origin, onto_origin = asked.origin, asked.origin is not None and not stream.package
+            origin = origin or self._origin_of(name, part)
+        onto_origin = origin is not None
         kind = "new filesystem" if part.from_guid is None or onto_origin else "incremental"
         self._cannot = cannot = f"cannot receive {'resume' if stream.resumed else kind} stream: "
         if stream.resumed:
