@@ -11,6 +11,7 @@ import pytest
 import config
 from handlers.request import Witness
 from tests import doorways
+from tests.fake_zfs import zfs_server
 from tests.postgres_server import Server, server
 from tests.store_samples import NewPlace, Place
 from tests.witness import ADMIN, ENROLL, Client, client_of
@@ -62,6 +63,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     doorways.chosen = config.getoption("--through")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fake_zfs() -> Iterator[None]:
+    """What fake/zfs asks to do its work."""
+    with zfs_server():
+        yield
 
 
 @pytest.fixture
