@@ -50,9 +50,9 @@ def member_of(name: str, pools: Pools) -> Member:
     replicas: dict[str, Replica] = {}
     for dataset, snap, kind in pools.rows():
         columns = ("guid", "createtxg", "creation", "written", "referenced")
-        guid, txg, creation, written, referenced = (pools.value(c, dataset, snap, kind) for c in columns)
+        guid, txg, creation, written, referenced = pools.values(columns, dataset, snap, kind)
         if snap is None:
-            token, origin = (pools.value(c, dataset, snap, kind) for c in ("receive_resume_token", "origin"))
+            token, origin = pools.values(("receive_resume_token", "origin"), dataset, snap, kind)
             replicas[dataset.name] = Replica(
                 dataset.name,
                 kind="filesystem",

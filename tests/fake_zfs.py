@@ -1,11 +1,13 @@
 """A zfs command over the model in the folder $FAKE_ZFS: the options an agent uses, zfs's own messages and exits.
 
 `faults.json` in that folder makes a subcommand misbehave: {"send": {"cut": 500, "hang": 2}, "receive": {"ignore":
-true}, "list": {"stderr": "...", "exit": 1, "unknown": "userrefs"}, "rename": {"complaint": "said when it is done", "warning": "without harm"}}.
+true}, "list": {"stderr": "...", "exit": 1, "unknown": "userrefs"}, "rename": {"complaint": "said when it is done",
+"warning": "without harm"}}.
 `calls.jsonl` keeps every argv; `allowed` is what `zfs allow DATASET` prints.
 """
 
 import fcntl
+import gc
 import getopt
 import json
 import os
@@ -72,7 +74,7 @@ def rows(pools: Pools, asked: Asked, types: tuple[str, ...]) -> list:
     depth = 99 if asked.has("r") or not asked.words else int(asked.one("d", "0"))
     found = []
     for row in pools.rows(types):
-        name = pools.value("name", *row)
+        name = pools.name(*row)
         below = [
             name[len(word) :]
             for word in asked.words
@@ -94,9 +96,9 @@ def list_(pools: Pools, args: list[str]) -> None:
         raise Usage("the model prints scripted output only")
     chosen = rows(pools, asked, TYPES if types == ("all",) else types)
     if asked.has("s"):
-        chosen.sort(key=lambda row: int(pools.value(asked.one("s"), *row)))
+        chosen.sort(key=lambda row: int(*pools.values([asked.one("s")], *row)))
     for row in chosen:
-        print("\t".join(pools.value(column, *row) for column in columns))
+        print("\t".join(pools.values(columns, *row)))
     require_all(pools, asked)
 
 
@@ -109,8 +111,8 @@ def get(pools: Pools, args: list[str]) -> None:
             wanted = sorted(row[0].properties)
         for name in wanted:
             source = "local" if name in row[0].properties and not row[1] else "-"
-            value = row[0].properties[name] if source == "local" else pools.value(name, *row)
-            values = {"name": pools.value("name", *row), "property": name, "value": value, "source": source}
+            (value,) = [row[0].properties[name]] if source == "local" else pools.values([name], *row)
+            values = {"name": pools.name(*row), "property": name, "value": value, "source": source}
             if not asked.has("s") or source in asked.one("s").split(","):
                 print("\t".join(values[column] for column in asked.one("o", "name,property,value,source").split(",")))
     require_all(pools, asked)
@@ -347,6 +349,7 @@ def zfs_server() -> Iterator[None]:
 def serve(listener: socket.socket) -> None:
     """Answer calls, each in a process of its own, as long as standard input is open."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+    gc.disable()  # none of them lives long
     while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
         caller, _ = listener.accept()
         if os.fork() == 0:

@@ -195,8 +195,8 @@ def clock(site: Site) -> None:
 
 @acts("pool_missing")
 def pool_missing(site: Site) -> None:
-    pools = site.backup.folder / "pools.json"
-    kept = pools.read_text()
+    pools = site.backup.folder / "pools"
+    kept = pools.read_bytes()
     site.backup.change(lambda pools: pools.datasets.clear() or pools.create("another"))
     site.backup.agent("report")
     site.snapshot("while-it-is-away", hours_ago=0)
@@ -205,7 +205,7 @@ def pool_missing(site: Site) -> None:
     assert [
         each for each in site.lab.actions("media") if each["target_system_id"] == system_id(site.lab, "backup")
     ] == []
-    pools.write_text(kept)  # zpool import
+    pools.write_bytes(kept)  # zpool import
     site.backup.agent("report")
     site.nas.agent("run")
 

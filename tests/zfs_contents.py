@@ -117,14 +117,17 @@ class Contents:
 
     def listing(self, columns: Sequence[str] = COLUMNS, types: Sequence[str] = TYPES) -> str:
         """What `zfs list -Hp -t TYPES -o COLUMNS` prints."""
-        self._know(columns)
-        rows = ((dataset, self._values(dataset, snap, kind)) for dataset, snap, kind in self.rows(types))
-        return "".join("\t".join(_value(column, dataset, has) for column in columns) + "\n" for dataset, has in rows)
+        return "".join("\t".join(self.values(columns, *row)) + "\n" for row in self.rows(types))
 
-    def value(self, column: str, dataset: Dataset, snap: Snapshot | None, kind: str) -> str:
-        """One property of a dataset, snapshot or bookmark, as -Hp prints it. Raises Refused for an unknown one."""
-        self._know([column])
-        return _value(column, dataset, self._values(dataset, snap, kind))
+    def values(self, columns: Sequence[str], dataset: Dataset, snap: Snapshot | None, kind: str) -> list[str]:
+        """Properties of a dataset, snapshot or bookmark, as -Hp prints them. Raises Refused for an unknown one."""
+        self._know(columns)
+        has = self._values(dataset, snap, kind)
+        return [_value(column, dataset, has) for column in columns]
+
+    def name(self, dataset: Dataset, snap: Snapshot | None, kind: str) -> str:
+        """The full name of a dataset, snapshot or bookmark."""
+        return dataset.name + ("#" if kind == "bookmark" else "@") + snap.name if snap else dataset.name
 
     def _know(self, columns: Sequence[str]) -> None:
         for column in columns:
@@ -133,12 +136,9 @@ class Contents:
 
     def _values(self, dataset: Dataset, snap: Snapshot | None, kind: str) -> dict[str, str]:
         """The properties of one row."""
-        if snap:
-            mark = "#" if kind == "bookmark" else "@"
-            values = self._snapshot_values(dataset, snap, kind) | {"name": f"{dataset.name}{mark}{snap.name}"}
-        else:
-            values = self._dataset_values(dataset) | {"name": dataset.name}
-        return values | {"type": kind, "encryption": "-" if kind == "bookmark" else dataset.encryption}
+        values = self._snapshot_values(dataset, snap, kind) if snap else self._dataset_values(dataset)
+        encryption = "-" if kind == "bookmark" else dataset.encryption
+        return values | {"name": self.name(dataset, snap, kind), "type": kind, "encryption": encryption}
 
     def _snapshot_values(self, dataset: Dataset, snap: Snapshot, kind: str) -> dict[str, str]:
         values = {

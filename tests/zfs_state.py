@@ -2,14 +2,14 @@
 
 import fcntl
 import json
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from tests.zfs_model import Pools
-from tests.zfs_values import Block, Dataset, Part, Refused, Snapshot, Stream
+from tests.zfs_values import Part, Refused, Stream
 
 LONGEST_LINE = 65536  # a block is at most so many bytes in the pipe, whatever its size
 
@@ -20,35 +20,16 @@ def pools_in(folder: Path) -> Iterator[Pools]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        state = folder / "pools.json"
+        state = folder / "pools"
         pools = Pools()
         if state.exists():
-            kept = json.loads(state.read_text())
-            pools.now, pools.txg = kept["now"], kept["txg"]
-            pools.datasets = {row["name"]: _dataset(row) for row in kept["datasets"]}
+            pools.now, pools.txg, pools.datasets = pickle.loads(state.read_bytes())
         try:
             yield pools
         finally:
-            rows = [asdict(dataset) for dataset in pools.datasets.values()]
-            state.write_text(json.dumps({"now": pools.now, "txg": pools.txg, "datasets": rows}, indent=1))
-
-
-def _dataset(row: dict[str, Any]) -> Dataset:
-    row["snapshots"] = [_snapshot(snap) for snap in row["snapshots"]]
-    row["bookmarks"] = [_snapshot(snap) for snap in row["bookmarks"]]
-    row["blocks"] = _blocks(row["blocks"])
-    if partial := row["partial"]:
-        parts = tuple(Part(**{**part, "blocks": _blocks(part["blocks"])}) for part in partial["parts"])
-        row["partial"] = Stream(**{**partial, "parts": parts})
-    return Dataset(**row)
-
-
-def _snapshot(row: dict[str, Any]) -> Snapshot:
-    return Snapshot(**{**row, "blocks": _blocks(row["blocks"]), "holds": tuple(row["holds"])})
-
-
-def _blocks(rows: list[list[int]]) -> tuple[Block, ...]:
-    return tuple((row[0], row[1]) for row in rows)
+            waiting = folder / "pools.new"
+            waiting.write_bytes(pickle.dumps((pools.now, pools.txg, pools.datasets)))
+            waiting.replace(state)
 
 
 def lines_of(stream: Stream) -> Iterator[bytes]:
