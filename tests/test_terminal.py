@@ -189,7 +189,8 @@ def test_events_are_lines_the_newest_last(example: Any, command: Command) -> Non
 
 def test_followed_events_come_as_they_happen(server: Server) -> None:
     environ = {**os.environ, "ZFS_SYNC_URL": server.address, "ZFS_SYNC_KEY": key_of(server, "admin")}
-    argv = [*PROGRAM, "events", "--follow", "--json", "--limit", "1"]
+    takes_ctrl_c = ("env", "--default-signal=INT")  # also where the tests run in the background, which ignores it
+    argv = [*takes_ctrl_c, *PROGRAM, "events", "--follow", "--json", "--limit", "1"]
     with subprocess.Popen(argv, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout
         first = json.loads(process.stdout.readline())
