@@ -363,9 +363,8 @@ def test_a_full_pool_keeps_what_came_if_it_can_be_resumed(nas: Pools, backup: Po
     nas.write("tank/docs", 50_000)
     nas.snapshot("tank/docs", "day4")
     backup.capacity["vault"] = 24576 * 2 + 1000 + 2000 + 3000 + 10_000
-    stream = nas.send("tank/docs", "day4", "day2", intermediates=True)
     with pytest.raises(Refused, match="cannot receive incremental stream: out of space"):
-        backup.receive("vault/docs", stream, resumable=True)
+        backup.receive("vault/docs", nas.send("tank/docs", "day4", "day2", intermediates=True), resumable=True)
     assert backup.guids("vault/docs") == nas.guids("tank/docs")[:3]
     assert backup.token("vault/docs")
     with pytest.raises(Refused, match="No space left on device"):
@@ -382,17 +381,18 @@ def test_a_full_pool_keeps_what_came_if_it_can_be_resumed(nas: Pools, backup: Po
     backup.rename("vault/docs", "vault/papers")
 
 
-def test_a_resumed_stream_that_may_not_be_kept_is_dropped_if_refused(nas: Pools, backup: Pools) -> None:
+@pytest.mark.parametrize(("base", "written"), [("day2", True), ("day2", False), (None, False)])
+def test_a_resumed_stream_is_lost_without_s(nas: Pools, backup: Pools, base: str | None, written: bool) -> None:
+    name = "vault/docs" if base else "vault/new"
+    with pytest.raises(Refused, match="Partially received"):
+        backup.receive(name, nas.send("tank/docs", "day3", base).cut(0), resumable=True)
+    if written:
+        backup.write(name, 1)
     for resumable in (True, False):
-        if not backup.token("vault/docs"):
-            with pytest.raises(Refused, match="Partially received"):
-                backup.receive("vault/docs", nas.send("tank/docs", "day3", "day2").cut(0), resumable=True)
-        token = backup.token("vault/docs")
-        assert token
-        backup.write("vault/docs", 1)
-        with pytest.raises(Refused, match="has been modified"):
-            backup.receive("vault/docs", nas.resume(token), resumable=resumable)
-        assert bool(backup.token("vault/docs")) is resumable
+        rest = nas.resume(backup.token(name) or "")
+        with pytest.raises(Refused, match="has been modified" if written else "incomplete stream"):
+            backup.receive(name, rest if written else rest.cut(0), resumable=resumable)
+    assert backup.token(name) is None if base else name not in backup.datasets
 
 
 def test_snapshots_that_are_gone_do_not_save_the_others(nas: Pools) -> None:

@@ -22,11 +22,6 @@ class Receiving:
     resumable: bool
     properties: Mapping[str, str]
 
-    @property
-    def keeps(self) -> bool:
-        """Whether what came of a stream that breaks off stays."""
-        return self.resumable or self.stream.resumed
-
 
 class Streams(Contents):
     """One host's pools, as far as streams go in and out. `seed` makes its guids; hosts need different ones."""
@@ -253,15 +248,17 @@ class Streams(Contents):
             raise Refused(f"{cannot}IV set guid mismatch. See the 'zfs receive' man page")
 
     def _keep_part(self, asked: Receiving, target: Dataset, got: Part) -> None:
-        """What came stays if it can be resumed; otherwise nothing of it does, nor of a dataset that it began."""
-        if asked.keeps:
+        """What came stays with -s. Without it nothing does, not what came before either, nor a dataset it began."""
+        if asked.resumable:
             target.partial = replace(asked.stream, parts=(replace(got, complete=False),), resumed=False, package=False)
-        elif not target.snapshots:
+        elif target.snapshots:
+            target.partial = None
+        else:
             del self.datasets[target.name]
 
     def _break_off(self, asked: Receiving, target: Dataset) -> None:
         """Say what zfs says of a stream that broke off. Always raises Refused."""
-        if not asked.keeps:
+        if not asked.resumable:
             raise Refused("cannot receive: checksum mismatch or incomplete stream")
         raise Refused(
             "cannot receive resume stream: checksum mismatch or incomplete stream.\n"
