@@ -21,9 +21,9 @@ class OtherName:
 def other_name(scene: Scene, course: Course, target: Site) -> OtherName | None:
     """The dataset that a target lacks only by name.
 
-    It shares snapshots with the leading history, the leader has no other dataset with them and nothing of it under
-    the target's name, and nothing was written there since. A copy within the leader, or a replica that its owner
-    put out of the way because nothing could be received on top of it any more, is no renamed dataset.
+    It shares snapshots with the leading history, the leader has no other dataset with them, nothing was written
+    there since, and it does not go on under the name that it has. A copy within the leader, or a replica that its
+    owner put out of the way because nothing could be received on top of it any more, is no renamed dataset.
     """
     path, leader, lead = course.path, course.leader, course.lead
     if path in target.histories or target.dataset(path) in target.existing:
@@ -33,7 +33,7 @@ def other_name(scene: Scene, course: Course, target: Site) -> OtherName | None:
             held = target.histories[old]
             if is_below(path, old) or pool_of(target.dataset(old)) != pool_of(target.dataset(path)):
                 continue  # nothing can be moved below itself, nor to another pool
-            if scene.paths_of(leader, snapshot.guid) != (path,) or _goes_on(leader, old, target):
+            if scene.paths_of(leader, snapshot.guid) != (path,) or _goes_on(scene, course, old, target):
                 continue
             form = form_for_replica(scene.policy, lead, held)
             relation = relate(lead, held, isinstance(form, Form) and form.strict)
@@ -42,10 +42,12 @@ def other_name(scene: Scene, course: Course, target: Site) -> OtherName | None:
     return None
 
 
-def _goes_on(leader: Site, path: str, target: Site) -> bool:
-    """Whether a target's dataset has its leader's history under the same name."""
-    lead, held = leader.histories.get(path), target.histories[path]
-    return lead is not None and newest_common(lead, held) is not None
+def _goes_on(scene: Scene, course: Course, old: str, target: Site) -> bool:
+    """Whether a target's dataset has a history under its own name, too, where both names are of datasets that there
+    are: on its leader, and on any member if none is the hub."""
+    sites = (course.leader,) if scene.policy.directional else scene.sites
+    others = (site.histories.get(old) for site in sites if site is not target and course.path in site.histories)
+    return any(other is not None and newest_common(other, target.histories[old]) is not None for other in others)
 
 
 def told_to_rename(scene: Scene, course: Course, target: Site) -> str | None:

@@ -81,6 +81,16 @@ def test_without_a_hub_both_names_wait() -> None:
     assert "zfs rename tank/pictures tank/photos on hostA" in reasons(made, "A")
 
 
+def test_without_a_hub_two_names_that_a_member_has_side_by_side_are_of_two_datasets() -> None:
+    """That which moved along with a renamed parent on B and C, where another came under the old name on C since: to
+    rename it on B either way would only turn the question round."""
+    datasets = {"A": {"kid": "1 2 3"}, "B": {"old/kid": "1 2 x y"}, "C": {"old/kid": "2 y", "kid": "3"}}
+    members = [member_with(name, "", held) for name, held in datasets.items()]
+    made = plan_group(peers_policy(), members, Work(), NOW)
+    assert "under another name" not in reasons(made)
+    assert {(step.target, step.target_dataset) for step in made.steps if step.type == "create"} >= {("B", "tank/kid")}
+
+
 @pytest.mark.parametrize(
     ("hub", "replica"),
     [
