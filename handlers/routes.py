@@ -39,6 +39,7 @@ from handlers.request import (
     Endpoint,
     Witness,
 )
+from handlers.wire import prepare_kinds
 
 PEM, TEXT = "application/x-pem-file", "text/plain"
 TOTAL = ("X-Total-Count",)
@@ -176,6 +177,8 @@ ENDPOINTS = (  # method, path, handler, callers, body, query
     Endpoint("GET", "/events", events.list_events, VIEWER, query=b.EventQuery),
 )
 AT_ROOT = ("/health", "/health/ready", "/health/live", "/openapi.json")
+
+prepare_kinds()  # all are defined by now
 
 
 def make_app(witness: Witness) -> bottle.Bottle:

@@ -86,6 +86,17 @@ def require_json(content_type: str) -> None:
         raise UnsupportedMediaType(f"Content-Type: '{kind[:100]}' is not read here; send application/json")
 
 
+def prepare_kinds(of: type[msgspec.Struct] = msgspec.Struct) -> None:
+    """Let msgspec work out each kind of document that has been defined, while there is no second thread.
+
+    It does so when it first meets one, and hands what is half done to another thread that meets it meanwhile, which
+    ends the process with SIGSEGV (seen with msgspec 0.22 when agents called at once after a start).
+    """
+    for kind in of.__subclasses__():
+        msgspec.json.Decoder(kind)
+        prepare_kinds(kind)
+
+
 def decode_json(raw: bytes, kind: Any) -> Any:
     """`raw` as a msgspec type. Raises Malformed or Invalid, the latter naming the field."""
     try:
