@@ -21,6 +21,7 @@ from handlers.routes import make_app
 from handlers.tick import Ticker
 
 TLS_1_2_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+TURN_S = 0.0005  # a thread at work on a large report lets others go on so often, each of whom needs that many times
 
 
 def serve(options: argparse.Namespace, open_witness: OpenWitness) -> int:
@@ -107,6 +108,7 @@ def _greet(witness: Witness, shown: Mapping[Any, str]) -> None:
 
 def run_server(settings: config.Config, listener: socket.socket, open_own: Callable[[], Witness]) -> None:
     """Serve on a socket until a signal ends it, which raises SystemExit."""
+    sys.setswitchinterval(TURN_S)
     try:
         import gunicorn.app.base  # noqa: F401
     except ImportError:  # on Windows, which has neither fork nor fcntl
