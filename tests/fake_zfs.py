@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+from planner.resume import decode_resume_token
 from tests.zfs_model import KNOWN, TYPES, Pools
 from tests.zfs_state import Reader, lines_of, pools_in
 from tests.zfs_values import Refused, Stream, size
@@ -221,8 +222,6 @@ def describe(pools: Pools, stream: Stream, asked: Asked) -> str:
     """What `send -vP` says before it sends."""
     said, base = "", asked.one("i") or asked.one("I")
     if asked.has("t"):
-        from planner.resume import decode_resume_token
-
         token = decode_resume_token(asked.one("t"))
         assert token is not None
         start = pools.search(token.to_name, token.from_guid, marks=True) if token.from_guid else None
