@@ -337,7 +337,11 @@ def zfs_server() -> Iterator[None]:
     listener.listen(64)
     os.environ["FAKE_ZFS_SERVER"] = listener.getsockname()[1:].decode()
     command = [sys.executable, "-m", "tests.fake_zfs", str(listener.fileno())]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[listener.fileno()]) as server, listener:
+    checkout = Path(__file__).parent.parent
+    with (
+        subprocess.Popen(command, cwd=checkout, stdin=subprocess.PIPE, pass_fds=[listener.fileno()]) as server,
+        listener,
+    ):
         try:
             yield
         finally:
