@@ -421,16 +421,16 @@ def test_what_a_broken_first_stream_left_is_no_dataset_yet(nas: Pools) -> None:
     backup.create("vault")
     with pytest.raises(Refused, match="incomplete stream"):
         backup.receive("vault/docs", nas.send("tank/docs", "day3").cut(1), resumable=True)
-    assert backup.written("vault/docs") > 0
     with pytest.raises(Refused, match="dataset is busy"):
-        backup.snapshot("vault", "of-all", recursive=True)
+        backup.snapshot("vault/docs", "own")
+    backup.snapshot("vault", "all", recursive=True)
+    assert backup.written("vault/docs") > 0
+    assert backup.guids("vault/docs") == []
     with pytest.raises(Refused, match="must specify -F"):
         backup.receive("vault/docs", nas.send("tank/docs", "day3"))
 
 
-def test_a_rollback_to_a_snapshot_with_an_intent_log_counts_as_written_but_not_as_modified(
-    nas: Pools, backup: Pools
-) -> None:
+def test_a_rollback_onto_an_intent_log_counts_as_written_but_not_as_modified(nas: Pools, backup: Pools) -> None:
     backup.write("vault/docs", 1, logged=True)
     backup.snapshot("vault/docs", "mine")
     nas.receive("tank/copy", backup.send("vault/docs", "mine"))

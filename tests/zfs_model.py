@@ -93,12 +93,12 @@ class Pools(Streams):
         dataset.log_used = dataset.log_used or logged
         self._step()
 
-    def snapshot(self, name: str, snap: str, *, recursive: bool = False) -> Snapshot:
-        """Snapshot a dataset, its descendants too if asked (in one txg). Answers the dataset's own."""
+    def snapshot(self, name: str, snap: str, *, recursive: bool = False) -> Snapshot | None:
+        """Snapshot a dataset, or with its descendants (in one txg) all that is whole. Answers the dataset's own."""
         self._step()
         chosen = [self.dataset(name)]
         if recursive:
-            chosen += self.below(name)
+            chosen = [kept for kept in (*chosen, *self.below(name)) if not kept.newborn]
         for dataset in chosen:
             check_name(f"{dataset.name}@{snap}")
             if any(known.name == snap for known in dataset.snapshots):
@@ -112,7 +112,8 @@ class Pools(Streams):
             if dataset.encryption != "off":
                 made = replace(made, ivsetguid=self._guid())
             dataset.snapshots.append(made)
-        return chosen[0].snapshots[-1]
+        own = self.dataset(name).snapshots
+        return own[-1] if own else None
 
     def bookmark(self, name: str, mark: str, bookmark: str) -> None:
         """Bookmark dataset@mark as dataset#bookmark."""
