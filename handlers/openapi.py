@@ -1,5 +1,6 @@
 """/openapi.json: the API described from ENDPOINTS, the types in their rows, and the handlers' docstrings."""
 
+import inspect
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -215,6 +216,9 @@ class Schemas:
             kinds += [row.body, row.answer, *row.takes.values()]
         _, found = msgspec.json.schema_components([kind for kind in kinds if kind], ref_template=f"{SCHEMAS}{{name}}")
         self.components: Json = _in_ecma(found)
+        for each in self.components.values():
+            if "description" in each:
+                each["description"] = inspect.cleandoc(each["description"])  # as docstrings are from Python 3.13 on
 
     def of(self, kind: Any) -> Json:
         """A type's schema, by reference where it has a name."""

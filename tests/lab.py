@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.programs import need
 from tests.witness import ADMIN, ENROLL
 from tests.zfs_model import Pools
 from tests.zfs_state import pools_in
@@ -28,6 +29,7 @@ class Lab:
     """A folder with a witness in it and the hosts that it coordinates."""
 
     def __init__(self, folder: Path, settings: str) -> None:
+        need("curl")  # before anything is there to be ended
         self.folder = folder
         self.hosts_folder = folder / "hosts"
         self.hosts_folder.mkdir(parents=True)
