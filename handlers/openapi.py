@@ -133,10 +133,10 @@ def headers_of(row: Endpoint) -> tuple[str, ...]:
 
 
 def _operation(row: Endpoint, schemas: "Schemas") -> Json:
-    summary, _, more = (row.handler.__doc__ or "").strip().partition("\n")
+    summary, _, more = (inspect.getdoc(row.handler) or "").partition("\n")
     first, _, rest = summary.partition(". ")
     who = f"Who may call: {row.callers.everybody}."
-    said = [rest, re.sub(r"\n +", "\n", more).strip(), who]
+    said = [rest, more.strip(), who]
     operation: Json = {
         "operationId": row.name,
         "summary": first.rstrip("."),
