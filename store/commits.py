@@ -23,7 +23,7 @@ from store.errors import Busy, Damaged, StoreError, refusals
 from store.locks import Locks
 from store.shards import is_shard_name, lock_of
 
-_JOURNAL = re.compile(r"(.+)\.[0-9a-f]{16}\.json")  # the first lock of its writer, and what makes it unlike others
+_JOURNAL = re.compile(r"(.+)\.[0-9a-f]{16}\.json")  # a lock of its writer, and what makes it unlike others
 
 
 class Waiting(Struct, frozen=True):
@@ -49,8 +49,8 @@ class Commits:
             with refusals(folder):
                 sync_folder(folder)
         waiting = {name: self._waiting(name, temporary) for name, temporary in temporaries.items()}
-        first = lock_of(next(iter(temporaries))).replace("/", "__")
-        journal = f"{self._folder}/{first}.{secrets.token_hex(8)}.json"
+        lock = lock_of(next(iter(temporaries))).replace("/", "__")
+        journal = f"{self._folder}/{lock}.{secrets.token_hex(8)}.json"
         content = bytes(codec.encode_document(waiting))
         with refusals(journal):
             try:
@@ -88,7 +88,7 @@ class Commits:
         """At the start: complete what nobody is at, and remove what cannot be read. What fails now, the next writer of
         the same files is told."""
         for journal in self._journals():
-            for lock in {lock_of(name) for name in self._read(journal)} or {_first_lock(journal)}:
+            for lock in {lock_of(name) for name in self._read(journal)} or {_lock_in_name(journal)}:
                 with suppress(Busy, StoreError), self._locks.hold([lock], timeout_s=0):
                     if not self._read(journal):  # still, when nobody can be writing it
                         self.drop(journal)
@@ -147,7 +147,7 @@ def _hex(head: bytes | None) -> str | None:
     return None if head is None else head.hex()
 
 
-def _first_lock(journal: str) -> str:
+def _lock_in_name(journal: str) -> str:
     found = _JOURNAL.fullmatch(os.path.basename(journal))
     assert found is not None
     return found[1].replace("__", "/", 1)
