@@ -17,8 +17,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import config
+from cli import signals
 from cli.door import Here
-from cli.serve import address_of, end_quietly, listen, run_server
+from cli.serve import address_of, listen, run_server
 from cli.terminal import OpenWitness
 from cli.views import groups_named, print_status
 from handlers.keys import create_key
@@ -108,7 +109,7 @@ BROKEN_OFF = (
 
 def demo(options: argparse.Namespace, open_witness: OpenWitness) -> int:
     """Serve the example from a folder that goes when the server ends."""
-    end_quietly()
+    signals.end_quietly()
     folder = Path(tempfile.mkdtemp(prefix="zfs-sync-demo-"))
     ours = os.getpid()
     try:

@@ -3,7 +3,7 @@
 import argparse
 import errno
 import logging
-import signal
+import os
 import socket
 import ssl
 import sys
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import config
+from cli import signals
 from cli.counts import shared_counts
 from cli.terminal import OpenWitness, Refusal, load_settings
 from handlers.local import first_keys
@@ -26,7 +27,7 @@ TURN_S = 0.0005  # a thread at work on a large report lets others go on so often
 
 def serve(options: argparse.Namespace, open_witness: OpenWitness) -> int:
     """Serve the API until SIGTERM or Ctrl-C."""
-    end_quietly()
+    signals.end_quietly()
     settings = load_settings(options)
     listener = listen(settings)
     settings = replace(settings, port=listener.getsockname()[1])
@@ -37,16 +38,6 @@ def serve(options: argparse.Namespace, open_witness: OpenWitness) -> int:
     witness.store.close()  # each worker opens its own
     run_server(settings, listener, lambda: open_witness(settings))
     return 0
-
-
-def end_quietly() -> None:
-    """Let SIGTERM and Ctrl-C end this process like a return: exit status 0, and clean up on the way."""
-
-    def end(signum: int, frame: object) -> None:
-        raise SystemExit(0)
-
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, end)
 
 
 def listen(settings: config.Config) -> socket.socket:
@@ -109,12 +100,10 @@ def _greet(witness: Witness, shown: Mapping[Any, str]) -> None:
 def run_server(settings: config.Config, listener: socket.socket, open_own: Callable[[], Witness]) -> None:
     """Serve on a socket until a signal ends it, which raises SystemExit."""
     sys.setswitchinterval(TURN_S)
-    try:
-        import gunicorn.app.base  # noqa: F401
-    except ImportError:  # on Windows, which has neither fork nor fcntl
-        _run_waitress(settings, listener, open_own)
-    else:
+    if hasattr(os, "fork"):
         _run_gunicorn(settings, listener, open_own)
+    else:  # on Windows, where gunicorn does not run
+        _run_waitress(settings, listener, open_own)
 
 
 def _run_waitress(settings: config.Config, listener: socket.socket, open_own: Callable[[], Witness]) -> None:
@@ -141,8 +130,11 @@ def _run_waitress(settings: config.Config, listener: socket.socket, open_own: Ca
 
 def _run_gunicorn(settings: config.Config, listener: socket.socket, open_own: Callable[[], Witness]) -> None:
     """Several processes, each with a witness of its own, and each ticks: the store lets one of them do it at a time."""
+    signals.hold()
     from gunicorn.app.base import BaseApplication
     from gunicorn.glogging import Logger
+
+    from cli.master import Master
 
     class ToOurLog(Logger):  # type: ignore[misc]  # gunicorn has no types
         def setup(self, cfg: Any) -> None:
@@ -165,14 +157,13 @@ def _run_gunicorn(settings: config.Config, listener: socket.socket, open_own: Ca
                 self.cfg.set(name, value)
 
         def load(self) -> Any:
-            _leave_ctrl_c_to_the_master()
             witness = open_own()
             tickers.append(Ticker(witness))
             tickers[-1].start()
             return make_app(witness)
 
     with shared_counts():
-        Server().run()
+        Master(Server()).run()
 
 
 def _gunicorn_options(settings: config.Config, descriptor: int) -> dict[str, Any]:
@@ -199,14 +190,6 @@ def tls_context(server_config: Any, make_default: Callable[[], ssl.SSLContext]) 
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(TLS_1_2_CIPHERS)
     return context
-
-
-def _leave_ctrl_c_to_the_master() -> None:
-    """A terminal sends Ctrl-C to every process, and the master then ends the workers with SIGQUIT.
-
-    gunicorn handles both alike: the second one, coming while the first is handled, waits for its own lock for ever.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def set_up_logging(settings: config.Config) -> None:

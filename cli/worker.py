@@ -5,6 +5,7 @@ began to: sixteen clients that dawdle would be enough to stop all others. Loaded
 """
 
 import logging
+import signal
 import socket
 import time
 from collections import deque
@@ -30,6 +31,7 @@ from gunicorn.http.errors import (
 from gunicorn.sock import ssl_wrap_socket
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from cli import signals
 from cli.pacing import NOT_YET, Crowd, PacedSocket
 from handlers.errors import error_body
 from handlers.limiting import caller_in
@@ -102,6 +104,15 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._crowd = Crowd(max(1, self.cfg.threads // 2))
         self._until: dict[Connection, float] = {}  # those in a thread
         self._closing: deque[Connection] = deque()  # for a moment, so that the caller can read its answer
+
+    def init_signals(self) -> None:
+        """Leave Ctrl-C, which a terminal sends to every process, to the master, which then sends SIGQUIT.
+
+        gunicorn handles both alike: the second one, coming while the first is handled, waits for its own lock for ever.
+        """
+        super().init_signals()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signals.release()
 
     def load_wsgi(self) -> None:
         """Let a request's socket know whose it is, as soon as the app does."""

@@ -174,6 +174,43 @@ def test_a_signal_while_it_starts_ends_it_cleanly_too(folder: Path) -> None:
     assert (folder / "err").read_text() == ""
 
 
+SLOW_CHILD = """
+import os, time
+os.register_at_fork(after_in_child=lambda: time.sleep(1))
+"""
+LOST = """
+import os, signal, sys, weakref
+
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == "{module}":
+            gone = Finder()
+            told = weakref.ref(gone, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+            del gone
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+def test_a_signal_ends_a_worker_that_has_no_handlers_yet(folder: Path) -> None:
+    """gunicorn waits 30 s for one that has missed it."""
+    (folder / "sitecustomize.py").write_text(SLOW_CHILD)
+    with serving(folder, PYTHONPATH=str(folder)) as server:
+        begun = time.monotonic()
+        assert server.end(signal.SIGTERM) == 0
+        assert time.monotonic() - begun < 25
+
+
+@pytest.mark.parametrize("module", ["concurrent_log_handler", "gunicorn.arbiter"])
+def test_a_signal_is_not_lost_among_imports(folder: Path, module: str) -> None:
+    """Python drops what a signal's handler raises in the callback of a weak reference: importing makes many."""
+    (folder / "sitecustomize.py").write_text(LOST.format(module=module))
+    environ = {**os.environ, "PYTHONPATH": str(folder), "ZFS_SYNC_LOG_FILE": "log"}
+    done = subprocess.run(PROGRAM, cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=40)
+    assert done.returncode == 0
+    assert "ZFS Sync witness" in done.stdout
+
+
 def test_a_port_in_use_is_one_line_and_changes_nothing(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -322,8 +359,8 @@ def test_the_example_does_not_look_at_the_settings_that_lie_here(folder: Path) -
 
 
 def test_waitress_serves_where_gunicorn_does_not_run(folder: Path) -> None:
-    """As on Windows, where importing gunicorn fails."""
-    (folder / "sitecustomize.py").write_text("import sys\nsys.modules['gunicorn'] = None\n")
+    """As on Windows, where nothing forks."""
+    (folder / "sitecustomize.py").write_text("import os\ndel os.fork\n")
     with serving(folder, workers=0, PYTHONPATH=str(folder)) as server:
         (admin,) = (key for role, key in KEY.findall(server.said) if role == "admin")
         assert server.get("/api/v1/systems", admin) == []
@@ -333,7 +370,7 @@ def test_waitress_serves_where_gunicorn_does_not_run(folder: Path) -> None:
 
 
 def test_waitress_refuses_to_serve_tls_keys_in_the_clear(folder: Path) -> None:
-    (folder / "sitecustomize.py").write_text("import sys\nsys.modules['gunicorn'] = None\n")
+    (folder / "sitecustomize.py").write_text("import os\ndel os.fork\n")
     said = subprocess.run([*PROGRAM, "tls"], cwd=folder, capture_output=True, text=True, check=True).stdout
     files = {f"ZFS_SYNC_{name.upper()}": path for name, path in re.findall(r"^(tls_\w+): (.*)", said, re.MULTILINE)}
     environ = {**os.environ, "PYTHONPATH": str(folder), **files}
