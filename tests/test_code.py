@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.checkout import ROOT, files_in
 from tests.programs import need
-
-ROOT = Path(__file__).parent.parent
-FOLDERS_OF_SCRIPTS = ("deploy", ".ci", "tests")
 
 
 def run(*argv: str) -> None:
@@ -22,7 +20,7 @@ def run(*argv: str) -> None:
 def shell_scripts() -> list[Path]:
     """Every file whose first line calls a shell that shellcheck knows, and every *.sh."""
     found = []
-    for path in sorted(path for folder in FOLDERS_OF_SCRIPTS for path in (ROOT / folder).rglob("*") if path.is_file()):
+    for path in files_in("deploy", ".ci", "tests"):
         with path.open("rb") as file:
             first = file.readline(100)
         if path.suffix == ".sh" or re.match(rb"#!.*\b(sh|bash|dash|ksh)\b", first):

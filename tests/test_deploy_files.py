@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.checkout import ROOT
 from tests.programs import need
 
-ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
 TOOLS = Path(sys.executable).parent
 UNITS = sorted((DEPLOY / "systemd").iterdir())

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests import doorways
+from tests.checkout import ROOT
 from tests.doorways import EVENTS, function_front
 
-ROOT = Path(__file__).parent.parent
 FUNCTIONAL = ("test_systems.py", "test_inventories.py", "test_snapshots.py")  # bodies and answers of all kinds
 APART = "not body_shorter_than_it_says"  # a gateway passes on no body that is cut short
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.checkout import ROOT
 
 # A layer over / that lives as long as the command: whatever is installed there is gone afterwards.
 OVERLAY = """

@@ -2,11 +2,11 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.checkout import ROOT
+
 FUNCTIONAL = ("actions", "conflicts", "resolving", "sync_groups", "systems")
 
 

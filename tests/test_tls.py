@@ -18,10 +18,10 @@ import pytest
 
 from cli.serve import tls_context
 from tests.agent_world import make_host
+from tests.checkout import ROOT
 from tests.programs import need
 from tests.test_serve import KEY, PROGRAM, Server, serving
 
-ROOT = Path(__file__).parent.parent
 WRONG_PIN = "sha256//" + "A" * 43 + "="
 
 
