@@ -27,11 +27,11 @@ def consider(scene: Scene, course: Course, target: Site, hold: str | None, done:
     relation = _relation(scene, course, held)
     outcome = Outcome(path, target, relation, _lack(scene, course, Outcome(path, target, relation)))
     token = held.replica.resume_token if held else None
-    lease = scene.lease_on(target, path)
     unfit = target.unfit(path)
     if not outcome.lack.newer and not token and not is_apart(relation):
         return replace(outcome, reasons=(unfit,) if unfit else ())
     outcome = replace(outcome, apart=_is_apart(scene, course, outcome))
+    lease = scene.lease_on(target, path)
     if lease is not None:
         return _in_progress(scene, course, outcome, lease, done)
     chosen = _held_back(scene, outcome, hold)
