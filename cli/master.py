@@ -14,6 +14,10 @@ class Master(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         super().init_signals()
         signals.release()
 
+    def handle_int(self) -> None:
+        """End like SIGTERM: gunicorn's SIGQUIT for the workers raises in them, wherever they are. A second one does."""
+        self.handle_term()
+
     def spawn_worker(self) -> Any:
         signals.hold()
         try:

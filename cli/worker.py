@@ -106,10 +106,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._closing: deque[Connection] = deque()  # for a moment, so that the caller can read its answer
 
     def init_signals(self) -> None:
-        """Leave Ctrl-C, which a terminal sends to every process, to the master, which then sends SIGQUIT.
-
-        gunicorn handles both alike: the second one, coming while the first is handled, waits for its own lock for ever.
-        """
+        """Leave Ctrl-C, which a terminal sends to every process, to the master, and let in what has waited."""
         super().init_signals()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signals.release()

@@ -178,14 +178,14 @@ SLOW_CHILD = """
 import os, time
 os.register_at_fork(after_in_child=lambda: time.sleep(1))
 """
-LOST = """
-import os, signal, sys, weakref
+AMID_IMPORTS = """
+import os, signal, sys, time, weakref
 
 class Finder:
     def find_spec(self, name, path, target=None):
         if name == "{module}":
             gone = Finder()
-            told = weakref.ref(gone, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+            told = weakref.ref(gone, lambda _: ({deed}))
             del gone
 
 sys.meta_path.insert(0, Finder())
@@ -204,11 +204,22 @@ def test_a_signal_ends_a_worker_that_has_no_handlers_yet(folder: Path) -> None:
 @pytest.mark.parametrize("module", ["concurrent_log_handler", "gunicorn.arbiter"])
 def test_a_signal_is_not_lost_among_imports(folder: Path, module: str) -> None:
     """Python drops what a signal's handler raises in the callback of a weak reference: importing makes many."""
-    (folder / "sitecustomize.py").write_text(LOST.format(module=module))
+    (folder / "sitecustomize.py").write_text(
+        AMID_IMPORTS.format(module=module, deed="os.kill(os.getpid(), signal.SIGTERM)")
+    )
     environ = {**os.environ, "PYTHONPATH": str(folder), "ZFS_SYNC_LOG_FILE": "log"}
     done = subprocess.run(PROGRAM, cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=40)
     assert done.returncode == 0
     assert "ZFS Sync witness" in done.stdout
+
+
+def test_ctrl_c_disturbs_no_worker_among_imports(folder: Path) -> None:
+    """gunicorn's own answer to it raises in the workers: what is dropped there leaves one that half ended."""
+    deed = "os.kill(os.getppid(), signal.SIGINT), time.sleep(2)"
+    (folder / "sitecustomize.py").write_text(AMID_IMPORTS.format(module="prometheus_client", deed=deed))
+    environ = {**os.environ, "PYTHONPATH": str(folder)}
+    done = subprocess.run(PROGRAM, cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_port_in_use_is_one_line_and_changes_nothing(folder: Path) -> None:
