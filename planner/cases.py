@@ -4,9 +4,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from planner.encryption import Form, form_for_replica
+from planner.encryption import Form
 from planner.globs import selects
-from planner.histories import History, Relation, history, is_certain, relate
+from planner.histories import History, is_certain
 from planner.model import Loser, Member, Policy, Replica, Snapshot, Step, StepType
 from planner.names import unreceivable
 from planner.steps import action_id
@@ -112,13 +112,6 @@ class Remedy:
             properties=properties_of(case) if new else (),
             estimated_size_bytes=stream.size_bytes,
         )
-
-
-def relation(case: Case, replica: Replica) -> Relation:
-    """How a replica stands to the history that is to take its place."""
-    held = history(replica)
-    form = form_for_replica(case.policy, case.source, held)
-    return relate(case.source, held, isinstance(form, Form) and form.strict)
 
 
 def properties_of(case: Case) -> tuple[tuple[str, str], ...]:

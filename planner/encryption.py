@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from planner.histories import History, newest_common
+from planner.histories import History, Relation, newest_common, relate
 from planner.model import Policy, Snapshot
 
 
@@ -67,6 +67,12 @@ def form_for_replica(policy: Policy, source: History, target: History) -> Form |
     if policy.raw == "always" and there == "off":
         return Unfit(_ONTO_PLAIN.format(name))
     return Form(raw=False, embedded=False)
+
+
+def relation(policy: Policy, source: History, target: History) -> Relation:
+    """How a replica stands to a history that is sent there as it must be."""
+    form = form_for_replica(policy, source, target)
+    return relate(source, target, isinstance(form, Form) and form.strict)
 
 
 def _must_be_raw(policy: Policy, encryption: str | None) -> bool:

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from planner.credits import apply_credits
+from planner.encryption import relation
 from planner.globs import selects
-from planner.histories import History, Mark, history, is_certain
+from planner.histories import Empty, FastForward, History, Mark, Relation, Unrelated, history, is_certain
 from planner.model import Bookmark, Member, Plan, Policy, Snapshot, Step, Verdict, Work
 from planner.names import own_bookmark
 from planner.outlines import is_level
@@ -392,9 +393,23 @@ def let_go_by_hub(policy: Policy, dataset: str, work: Work) -> frozenset[str]:
 def _pruned_on_the_hub(policy: Policy, copies: Sequence[_Copy], work: Work) -> frozenset[str]:
     """What the hub once had of a dataset and has no more, so that a group that mirrors it no longer wants it.
 
-    A dataset of which the hub has nothing left was not pruned: it was destroyed, renamed or made anew.
+    A dataset of which the hub has nothing left was not pruned: it was destroyed, renamed or made anew. Nor was what a
+    copy has beyond what it shares with the hub, if the two are apart: there the hub went back, or began anew.
     """
     hub = next((copy for copy in copies if copy.system == policy.hub), None)
     if policy.delete != "mirror" or hub is None or not hub.history.places:
         return frozenset()
-    return let_go_by_hub(policy, hub.history.replica.dataset, work) - hub.history.places.keys()
+    gone = let_go_by_hub(policy, hub.history.replica.dataset, work) - hub.history.places.keys()
+    for copy in copies if gone else ():
+        gone -= _beyond(relation(policy, hub.history, copy.history), copy)
+    return gone
+
+
+def _beyond(stands: Relation, copy: _Copy) -> frozenset[str]:
+    """What a copy has on top of what it shares with the hub, unless that is known to be empty."""
+    match stands:
+        case FastForward() | Empty():
+            return frozenset()
+        case Unrelated():
+            return frozenset(copy.history.places)
+    return frozenset(snapshot.guid for snapshot in stands.common.own)

@@ -9,9 +9,9 @@ dataset is rolled back to the common snapshot, and goes on from there like any o
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from planner.cases import Case, Remedy, may_touch, properties_of, relation
+from planner.cases import Case, Remedy, may_touch, properties_of
 from planner.credits import apply_credits
-from planner.encryption import Form, Unfit, form_for_new, form_for_replica, is_cipher
+from planner.encryption import Form, Unfit, form_for_new, form_for_replica, is_cipher, relation
 from planner.histories import (
     Common,
     Diverged,
@@ -140,7 +140,7 @@ def keep(case: Case) -> Remedy:
         _resume(remedy, here)  # the hub lacked it, and what it gets broke off
         return remedy if remedy.reason is not None else _go_on(remedy, remedy.steps[-1])
     if old is None:
-        if here is None or isinstance(relation(case, here), FastForward):
+        if here is None or isinstance(relation(case.policy, case.source, history(here)), FastForward):
             return _catch_up(remedy, here)
         problem = _rename_problem(case, here)
         if problem is not None:
@@ -175,13 +175,13 @@ def _names_before(old: Replica, origin: str | None) -> frozenset[str]:
 
 def _rename_problem(case: Case, here: Replica) -> str | None:
     longest = _longest_name(case.target, here.dataset) + len(case.loser.aside) - len(here.dataset)
-    if isinstance(relation(case, here), Unclear):
+    if isinstance(relation(case.policy, case.source, history(here)), Unclear):
         return f"whether anything was written to {here.dataset} is not known: report the column written"
     below = [each for name, each in case.target.replicas.items() if name.startswith(f"{here.dataset}/")]
     if below and case.source.replica.kind == "volume":
         return f"{case.source.replica.dataset} is a volume, below which {below[0].dataset} can't be: rename that first"
     shares_key = is_cipher(here.encryption) and any(is_cipher(each.encryption) for each in below)
-    if shares_key and isinstance(relation(case, here), Unrelated):
+    if shares_key and isinstance(relation(case.policy, case.source, history(here)), Unrelated):
         way_out = "rename what lies below it first"  # into the new one, ZFS moves only what has a key of its own
         return f"{here.dataset} holds encrypted datasets that can't be moved into what is received anew: {way_out}"
     if "/" not in here.dataset:
@@ -371,7 +371,7 @@ def _catch_up(remedy: Remedy, here: Replica | None) -> Remedy:
     common = newest_common(case.source, history(here), isinstance(form, Form) and form.raw)
     there = {snapshot.name for snapshot in here.snapshots}
     wanted = {s.guid for s in case.receivable(common.ahead, there)} if common else set()
-    if common is None or not wanted or isinstance(relation(case, here), Diverged):
+    if common is None or not wanted or isinstance(relation(case.policy, case.source, history(here)), Diverged):
         return remedy  # written to meanwhile: a conflict of its own
     if isinstance(form, Unfit):
         return remedy.refuse(form.reason)
@@ -401,7 +401,7 @@ def discard(case: Case) -> Remedy:
     """The rollback that takes a loser back to the common snapshot, if nothing but what was decided on would go."""
     remedy = Remedy(case)
     here = case.here
-    stands = relation(case, here) if here is not None else None
+    stands = relation(case.policy, case.source, history(here)) if here is not None else None
     if case.must_lead and (here is None or (isinstance(stands, Empty) and not here.resume_token)):
         nothing = f"{case.target.hostname} has nothing of {case.loser.dataset} to discard"
         return remedy.refuse(f"{nothing}: decide without that")

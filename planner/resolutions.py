@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from planner.cases import Case, relation
+from planner.cases import Case
 from planner.credits import apply_credits
-from planner.encryption import is_cipher
+from planner.encryption import is_cipher, relation
 from planner.histories import FastForward, Relation, Unclear, history, is_certain
 from planner.model import Conflict, Decision, Loser, Member, Option, Policy, Replica, Snapshot, Step, Strategy, Work
 from planner.paths import dataset_of
@@ -228,7 +228,7 @@ def _losers(
         if holder.member is not winner.member:
             loser = _loser(conflict, holder.member, holder.replica, None)
             case = Case(policy, conflict.path, loser, holder.member, winner.member, won, now)
-            stands = relation(case, holder.replica)
+            stands = relation(case.policy, case.source, history(holder.replica))
             if not isinstance(stands, FastForward) and not _only_unclear(stands, conflict, holder):
                 losers.append(_loser(conflict, holder.member, holder.replica, stands))
     for member in members:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 
 from planner.admission import admitted
-from planner.encryption import Form, form_for_replica
+from planner.encryption import relation
 from planner.globs import selects
-from planner.histories import Common, Empty, History, Relation, Unclear, is_certain, relate
+from planner.histories import Common, Empty, Unclear, is_certain
 from planner.leaders import Course, is_apart
 from planner.model import Lease, Snapshot, Step
 from planner.names import name_problem
@@ -24,11 +24,11 @@ def consider(scene: Scene, course: Course, target: Site, hold: str | None, done:
     """What a member should get of a dataset. `hold` says why nothing may go there; `done` has what lies above it."""
     path = course.path
     held = target.histories.get(path)
-    relation = _relation(scene, course, held)
-    outcome = Outcome(path, target, relation, _lack(scene, course, Outcome(path, target, relation)))
+    stands = relation(scene.policy, course.lead, held) if held else None
+    outcome = Outcome(path, target, stands, _lack(scene, course, Outcome(path, target, stands)))
     token = held.replica.resume_token if held else None
     unfit = target.unfit(path)
-    if not outcome.lack.newer and not token and not is_apart(relation):
+    if not outcome.lack.newer and not token and not is_apart(stands):
         return replace(outcome, reasons=(unfit,) if unfit else ())
     outcome = replace(outcome, apart=_is_apart(scene, course, outcome))
     lease = scene.lease_on(target, path)
@@ -56,13 +56,6 @@ def unled(scene: Scene, outcome: Outcome, hold: str | None) -> Outcome:
     if chosen is not None:
         return replace(outcome, reasons=(chosen,), by_choice=True)
     return left_behind(scene, outcome, token)
-
-
-def _relation(scene: Scene, course: Course, held: History | None) -> Relation | None:
-    if held is None:
-        return None
-    form = form_for_replica(scene.policy, course.lead, held)
-    return relate(course.lead, held, isinstance(form, Form) and form.strict)
 
 
 def _lack(scene: Scene, course: Course, outcome: Outcome) -> Lack:

@@ -14,7 +14,7 @@ from tests.plan_rules import above, below, check_rules, chosen_name, is_due
 from tests.simulated_hosts import Action, Host
 from tests.simulated_world import Group, World
 from tests.zfs_model import Refused
-from tests.zfs_values import Block, Dataset, Snapshot
+from tests.zfs_values import Block, Dataset, Snapshot, beyond
 
 RENAMED = ("under another name", "is renamed")  # a person says whether it is
 TAKES_NO_PART = ("is disabled", "is paused", "is stale", "has not reported", "not in its inventory")
@@ -54,17 +54,30 @@ def keep_needed(world: World, hosts: list[Host], change: Callable[[], None]) -> 
 
 
 def _wanted(world: World, path: str) -> set[str]:
-    """What some host has of a dataset and a group of it wants: chosen, and not destroyed on the hub."""
+    """What some host has of a dataset and a group of it wants: chosen, and not destroyed on the hub.
+
+    What a host has beyond what it shares with the hub counts, too, where that is more than nothing: the hub went back.
+    """
     wanted: set[str] = set()
     for group in world.groups:
         policy, _, work, _ = world.inputs(group)
         hub = group.hosts.get(policy.hub or "")
         places = {(policy.hub or "", hub.dataset(path))} if hub and policy.delete == "mirror" else set()
         gone = {guid for system, dataset in places for guid in work.gone.guids(system, dataset)}
+        if hub and (leading := holding(hub, path)) is not None:
+            gone -= {snap.guid for each in _held_at(world, path) for snap in _own(each, leading)}
         kept = (s for h in group.hosts.values() if (held := holding(h, path)) for s in held.snapshots)
         if group.chooses(path):
             wanted |= {snap.guid for snap in kept if chosen_name(policy, snap.name) and snap.guid not in gone}
     return wanted
+
+
+def _own(held: Dataset, leading: Dataset) -> list[Snapshot]:
+    """What came on a copy after the newest that it shares with the hub, unless that is empty."""
+    theirs = {snap.guid for snap in (*leading.snapshots, *leading.bookmarks)}
+    shared = max((place for place, snap in enumerate(held.snapshots, 1) if snap.guid in theirs), default=0)
+    base = held.snapshots[shared - 1].blocks if shared else ()
+    return held.snapshots[shared:] if beyond(held.blocks, base) else []
 
 
 def _held_at(world: World, path: str) -> list[Dataset]:

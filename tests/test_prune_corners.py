@@ -7,11 +7,32 @@ import pytest
 
 from planner import plan_group
 from planner.model import Decision, Gone, Listed, Neighbour, Plan, Snapshot, Work
+from planner.prune import prunable
 from planner.resolutions import choose
 from tests.boxes import COLUMNS, empty_boxes, listing
 from tests.pictures import NOW, draw, hub_policy, members_of, reasons
 from tests.test_prune import NOW as PRUNED_AT
 from tests.test_prune import POLICY, droppable, judge, members, step
+
+# --- the hub went back, or began anew ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("picture", "guids", "free"),
+    [
+        ("A: 1 2 3 B: 1 2 X Y", "XY", "B 1"),
+        ("A: 11 12 B: 1 2 3 4", "1234", "nothing"),  # though an admin accepted what went there
+        ("A: 11 B: 1 2 3 C: 1 2", "123", "C 1"),
+        ("A: 1 2 3 B: 1 2 X C: 1 2 X", "X", "B 1, C 1"),  # the newest that B and C share
+        ("A: 2 3 B: 1 2 3 X", "1", "B 1 2"),  # what the hub pruned goes from others all the same
+    ],
+)
+def test_the_history_that_a_conflict_is_about_stays(picture: str, guids: str, free: str) -> None:
+    members, policy = members_of(picture), hub_policy(delete="mirror")
+    work = Work(gone=Listed(tuple(Gone("A", "tank/data", guid, hub_of=("g",)) for guid in guids)))
+    plan = plan_group(policy, members, work, NOW)
+    assert droppable(list(prunable(policy, members, work, plan, NOW))) == free
+
 
 # --- a spoke becomes the hub ---------------------------------------------------------------------
 
