@@ -142,7 +142,9 @@ def work_of(request: Request, group: SyncGroup, whole: bool = False) -> Work:
     """
     store = request.store
     leases = store.read(LEASES)
-    ids = [member.system_id for member in group.members if member.registered]
+    neighbours = tuple(_neighbours(request, group, whole or group.options.delete == "mirror"))
+    ids = {member.system_id for member in group.members if member.registered}
+    ids |= {member.system_id for each in neighbours for member in each.members if member.reported_at is not None}
     return Work(
         leases=tuple(lease_of(lease) for lease in leases.leases.all() if lease.expires_at > request.now),
         credits=tuple(_credit_of(credit) for credit in _by_time(leases.credits.all())),
@@ -161,12 +163,12 @@ def work_of(request: Request, group: SyncGroup, whole: bool = False) -> Work:
         ),
         guards=tuple(
             Guard(each, guard.id, guard.raised_at.timestamp())
-            for each in ids
+            for each in sorted(ids)
             for guard in store.read(inventory_of(each)).guards.all()
         ),
         decisions=tuple(decisions_of(store, group.id)),
         gone=StoredPast(store),
-        neighbours=tuple(_neighbours(request, group, whole or group.options.delete == "mirror")),
+        neighbours=neighbours,
     )
 
 

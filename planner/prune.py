@@ -198,10 +198,13 @@ def _needed_elsewhere(work: Work, now: float) -> _Elsewhere:
     for each in work.neighbours_in_order:
         theirs = replace(work, decisions=each.decisions)
         members = sorted(apply_credits(each.members, work), key=lambda member: member.system_id)
-        clones = _clones(members)
+        clones, stops = _clones(members), _unaccepted(members, work)
         selected: dict[str, bool] = {}
         for path, copies in _copies_by_path(each.policy, members, now).items():
             needs = _needs(path, copies, theirs, (), {})
+            stop = stops.get(path) or _unreadable(copies)
+            if stop is not None:
+                _need_all(needs, copies, stop)
             pruned = _pruned_on_the_hub(each.policy, copies, work)
             _need_kept_copies(_Case(each.policy, copies, needs, None, pruned, clones, (), selected))
             for copy in copies:
@@ -211,6 +214,12 @@ def _needed_elsewhere(work: Work, now: float) -> _Elsewhere:
                         told = [(guid, replace(need, reason=need.reason + where)) for need in reasons]
                         found.setdefault((system, copy.history.replica.dataset), []).extend(told)
     return found
+
+
+def _need_all(needs: _Needs, copies: Iterable[_Copy], stop: _Need) -> None:
+    for copy in copies:
+        for guid in {**copy.history.places, **copy.history.marks}:
+            needs.add(copy.system, guid, stop.reason, stop.by)
 
 
 def _need_kept_copies(case: _Case) -> None:

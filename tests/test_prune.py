@@ -397,6 +397,16 @@ def test_what_another_group_of_the_same_systems_wants_stays_with_one_of_them() -
         assert the(verdicts, hub, "s1").reason == "no other system keeps a copy, in the group offsite"
 
 
+def test_what_another_group_lost_at_once_stays_everywhere_until_that_is_accepted() -> None:
+    other = Neighbour(replace(POLICY, group_id="other", name="offsite"), tuple(members("C: 3  A: 1 2 3")))
+    policy, there = replace(POLICY, snapshot_include=("s3",)), members("A: 1 2 3  B: 1 2 3")
+    work = Work(neighbours=(other,), guards=(Guard("C", "tank/data"),))
+    verdicts = judge(there, policy, work)
+    assert droppable(verdicts) == "B 1 2", "B is not in the other group"
+    why = "hostC lost many snapshots of tank/data at once: an admin must accept that first, in the group offsite"
+    assert why in the(verdicts, "A", "s1").reason
+
+
 def test_a_decision_of_another_group_keeps_what_it_starts_from() -> None:
     loser = Loser("B", "tank/data", "2", ("3",), 0, "tank/data.aside-0")
     other = Neighbour(
