@@ -202,8 +202,7 @@ def _needed_elsewhere(work: Work, now: float) -> _Elsewhere:
         selected: dict[str, bool] = {}
         for path, copies in _copies_by_path(each.policy, members, now).items():
             needs = _needs(path, copies, theirs, (), {})
-            stop = stops.get(path) or _unreadable(copies)
-            if stop is not None:
+            if stop := stops.get(path) or _unreadable(copies):
                 _need_all(needs, copies, stop)
             pruned = _pruned_on_the_hub(each.policy, copies, work)
             _need_kept_copies(_Case(each.policy, copies, needs, None, pruned, clones, (), selected))

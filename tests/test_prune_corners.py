@@ -85,6 +85,36 @@ def test_a_failover_deletes_nothing_that_the_new_hub_pruned_before(
         assert deleted() == gone
 
 
+# --- two groups, one mistake ---------------------------------------------------------------------
+
+CHAIN = """\
+  - name: near
+    hub: nas
+    delete: mirror
+    systems: {nas: {root: tank}, backup: {root: vault}}
+  - name: far
+    hub: backup
+    systems: {backup: {root: vault}, offsite: {root: pool1}}
+    snapshots: {include: [s6]}
+"""
+
+
+def test_what_one_group_lost_at_once_is_not_prunable_in_another(make_witness: Any) -> None:
+    boxes = empty_boxes(make_witness, CHAIN)
+    for agent, root in ((boxes.nas, "tank"), (boxes.backup, "vault"), (boxes.offsite, "pool1")):
+        agent.report(listing(f"{root}:", f"{root}/a: {'6' if root == 'pool1' else '1 2 3 4 5 6'}"), COLUMNS)
+    (far,) = (group["id"] for group in boxes.client.get("/sync-groups") if group["name"] == "far")
+
+    def prunable_of_backup() -> list[str]:
+        systems = boxes.client.get(f"/sync/{far}/prunable")["systems"]
+        (found,) = (each for each in systems if each["system_id"] == boxes.backup.id)
+        return [entry["name"] for entry in found["prunable"]]
+
+    assert prunable_of_backup() == ["s1", "s2", "s3", "s4", "s5"], "near has them on nas, too"
+    boxes.nas.report(listing("tank:", "tank/a: 6"), COLUMNS)
+    assert prunable_of_backup() == []
+
+
 # --- two groups, one copy ------------------------------------------------------------------------
 
 BOTH = (
