@@ -4,7 +4,6 @@ import hashlib
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -22,7 +21,7 @@ from handlers.values import identity
 from handlers.wire import decode_json, etag_of, require_match
 from planner.names import dataset_problem
 from planner.outlines import digest_of
-from planner.paths import pool_of
+from planner.paths import is_set_aside, pool_of
 from store import LEASES, REGISTRY, Damaged, heartbeat_of, history_of, inventory_of
 from store.documents import DatasetDoc, GoneRow, GuardFlag, Heartbeat, Report, SnapshotRow, Summary, System
 
@@ -90,7 +89,8 @@ def _keep_report(request: Request, system: System, reported: ReportedInventory, 
         view = tx[shard]
         _require_match(request, view)
         before = {document.id: document for document in view.datasets.all()}
-        compared = compare(before, reported, request.now, request.config.delete_guard_percent)
+        compared = compare(before, reported)
+        compared.guards = _guards_for(request, system.id, before, reported, compared.gone)
         _write(view, compared, reported)
         changed = bool(compared.changed or compared.dropped)
         old = view.reports.get(LAST) if LAST in view.reports else None
@@ -272,15 +272,12 @@ def _counts(report: Report, view: Any, compared: Comparison) -> a.InventoryCount
 # --- comparing -----------------------------------------------------------------------------------
 
 
-def compare(
-    before: Mapping[str, DatasetDoc], reported: ReportedInventory, now: datetime, guard_percent: int
-) -> Comparison:
+def compare(before: Mapping[str, DatasetDoc], reported: ReportedInventory) -> Comparison:
     """What a report changes.
 
     A pool that is not in the report at all is not imported, rather than emptied: its datasets are kept, marked
-    absent, and none of their snapshots counts as removed. A dataset that lost all of its snapshots, or more than
-    three and more than `guard_percent`, raises a guard; one that was renamed (its own guid is there under a new
-    name) has lost nothing.
+    absent, and none of their snapshots counts as removed. A dataset that was renamed (its own guid is there under a
+    new name) has lost nothing.
     """
     pools = {pool_of(name) for name in reported.datasets}
     moved = {document.guid for name, document in reported.datasets.items() if document.guid and name not in before}
@@ -292,7 +289,7 @@ def compare(
         stayed = had - len(gone)
         result.unchanged += stayed
         result.added += len(merged.snapshots) - stayed
-        _note_gone(result, name, gone, had, now, guard_percent)
+        _note_gone(result, name, gone)
         if old is None or merged != old:
             result.changed.append(merged)
     for name, old in before.items():
@@ -303,7 +300,7 @@ def compare(
             if old.guid in moved:
                 result.removed += len(old.snapshots)
             else:
-                _note_gone(result, name, list(old.snapshots), len(old.snapshots), now, guard_percent)
+                _note_gone(result, name, list(old.snapshots))
         elif not old.absent:
             result.changed.append(msgspec.structs.replace(old, absent=True))
     return result
@@ -340,16 +337,60 @@ def _kept_metadata(metadata: dict[str, Any], old: DatasetDoc, rows: list[Snapsho
     return {guid: value for guid, value in kept.items() if value is not None}
 
 
-def _note_gone(
-    result: Comparison, dataset: str, gone: list[SnapshotRow], had: int, now: datetime, guard_percent: int
-) -> None:
-    if not gone:
-        return
-    result.gone[dataset] = gone
-    result.removed += len(gone)
-    lost_most = len(gone) > GUARD_AT_LEAST and len(gone) * 100 > guard_percent * had
-    if len(gone) == had or lost_most:
-        result.guards.append(GuardFlag(id=dataset, raised_at=now, lost=len(gone), had=had))
+def _note_gone(result: Comparison, dataset: str, gone: list[SnapshotRow]) -> None:
+    if gone:
+        result.gone[dataset] = gone
+        result.removed += len(gone)
+
+
+# --- guarding ------------------------------------------------------------------------------------
+
+
+def _guards_for(
+    request: Request,
+    system_id: str,
+    before: Mapping[str, DatasetDoc],
+    reported: ReportedInventory,
+    gone: Mapping[str, list[SnapshotRow]],
+) -> list[GuardFlag]:
+    """A guard for each dataset that lost all of its snapshots, or more than three and more than the allowed share.
+
+    What the system still has under another name is not lost, nor is what a step was to destroy, or what goes with a
+    dataset that was set aside: its owner may destroy that.
+    """
+    percent = request.config.delete_guard_percent
+    emptied = [name for name, rows in gone.items() if _is_mass(len(rows), len(before[name].snapshots), percent)]
+    if not emptied:
+        return []
+    kept = {row.guid for dataset in reported.datasets.values() for row in dataset.snapshots if row.guid}
+    let_go = _let_go(request, system_id)
+    guards: list[GuardFlag] = []
+    for name in emptied:
+        had = len(before[name].snapshots)
+        lost = [row for row in gone[name] if row.guid not in kept and (name, row.guid) not in let_go]
+        is_mass = _is_mass(len(lost), had, percent) or len(gone[name]) == had
+        if lost and is_mass and not is_set_aside(name):
+            guards.append(GuardFlag(id=name, raised_at=request.now, lost=len(lost), had=had))
+    return guards
+
+
+def _is_mass(lost: int, had: int, allowed_percent: int) -> bool:
+    return lost == had or (lost > GUARD_AT_LEAST and lost * 100 > allowed_percent * had)
+
+
+def _let_go(request: Request, system_id: str) -> set[tuple[str, str]]:
+    """The dataset and guid of each snapshot that a step on a system was to destroy since its last report."""
+    leases = request.store.read(LEASES)
+    steps: list[Any] = [
+        *leases.leases.find(target_system_id=system_id),
+        *leases.credits.find(target_system_id=system_id),
+    ]
+    return {
+        (step.action["target_dataset"], guid)
+        for step in steps
+        if step.action["action_type"] in ("delete", "rollback")
+        for guid in step.action["expected_guids"]
+    }
 
 
 # --- keeping -------------------------------------------------------------------------------------

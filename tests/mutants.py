@@ -42,7 +42,7 @@ UNIT_TESTS = tuple(
         ),
         *("cells", "conflicts", "resolutions", "resolving", "decisions", "remedies", "discards", "panics", "failover"),
         *("prune", "mirror", "credits", "healing", "claims", "actions", "inventories", "sync", "topologies", "reasons"),
-        *("outlines", "past", "replicas", "alerts"),
+        *("outlines", "past", "replicas", "alerts", "guards"),
     )
 )
 
