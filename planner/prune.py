@@ -133,6 +133,7 @@ def _cases(
     for path, copies in _copies_by_path(policy, ordered, now).items():
         needs = _needs(path, copies, work, steps.get(path, ()), hosts)
         needs.add_all((copy.system, copy.history.replica.dataset, elsewhere) for copy in copies)
+        _need_for_newcomers(needs, copies, ordered)
         stop = stops.get(path) or _unreadable(copies)
         case = _Case(policy, copies, needs, stop, _pruned_on_the_hub(policy, copies, work), clones, unheard, selected)
         found.update({(copy.system, copy.history.replica.dataset): (copy, case) for copy in copies if copy.imported})
@@ -204,6 +205,7 @@ def _needed_elsewhere(work: Work, now: float) -> _Elsewhere:
             needs = _needs(path, copies, theirs, (), {})
             if stop := stops.get(path) or _unreadable(copies):
                 _need_all(needs, copies, stop)
+            _need_for_newcomers(needs, copies, members)
             pruned = _pruned_on_the_hub(each.policy, copies, work)
             _need_kept_copies(_Case(each.policy, copies, needs, None, pruned, clones, (), selected))
             for copy in copies:
@@ -219,6 +221,13 @@ def _need_all(needs: _Needs, copies: Iterable[_Copy], stop: _Need) -> None:
     for copy in copies:
         for guid in {**copy.history.places, **copy.history.marks}:
             needs.add(copy.system, guid, stop.reason, stop.by)
+
+
+def _need_for_newcomers(needs: _Needs, copies: Iterable[_Copy], members: Iterable[Member]) -> None:
+    """Everything, for a system that has called and is about to report: any of it may be all that it shares."""
+    for member in members:
+        if member.reported_at is None and member.last_seen_at is not None:
+            _need_all(needs, copies, _Need(f"what {member.hostname} has is not known yet", member.system_id))
 
 
 def _need_kept_copies(case: _Case) -> None:

@@ -340,6 +340,16 @@ def test_who_has_not_reported_for_long_keeps_nothing_for_others() -> None:
     assert droppable(judge(members("A-: 1 2  B: 1 2"))) == "A 1"
 
 
+def test_nothing_goes_before_a_system_that_has_called_has_reported() -> None:
+    both, new = members("A: 1 2  B: 1 2"), Member("C", "hostC", "tank", last_seen_at=NOW)
+    verdicts = judge([*both, new])
+    assert droppable(verdicts) == "nothing"
+    assert "what hostC has is not known yet" in the(verdicts, "A", "s1").reason
+    beside = Work(neighbours=(Neighbour(replace(POLICY, group_id="other"), (both[1], new)),))
+    assert droppable(judge(both, work=beside)) == "A 1"
+    assert droppable(judge([*both, replace(new, last_seen_at=None)])) == "B 1", "it may never come"
+
+
 def test_a_bookmark_keeps_what_it_is_a_base_for() -> None:
     assert droppable(judge(members("K: 1 2 3  A: 1 2 3  B: #2"))) == "A 1"
 
