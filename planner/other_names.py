@@ -25,21 +25,28 @@ def other_name(scene: Scene, course: Course, target: Site) -> OtherName | None:
     there since, and it does not go on under the name that it has. A copy within the leader, or a replica that its
     owner put out of the way because nothing could be received on top of it any more, is no renamed dataset.
     """
-    path, leader, lead = course.path, course.leader, course.lead
+    path, lead = course.path, course.lead
     if path in target.histories or target.dataset(path) in target.existing:
         return None
-    for snapshot in reversed(lead.snapshots):
-        for old in scene.paths_of(target, snapshot.guid):
+    for guid in (*(snapshot.guid for snapshot in reversed(lead.snapshots)), *lead.marks):
+        for old in scene.paths_of(target, guid):
             held = target.histories[old]
             if is_below(path, old) or pool_of(target.dataset(old)) != pool_of(target.dataset(path)):
                 continue  # nothing can be moved below itself, nor to another pool
-            if scene.paths_of(leader, snapshot.guid) != (path,) or _goes_on(scene, course, old, target):
+            if _is_elsewhere(scene, course, guid) or _goes_on(scene, course, old, target):
                 continue
             form = form_for_replica(scene.policy, lead, held)
             relation = relate(lead, held, isinstance(form, Form) and form.strict)
             if isinstance(form, Form) and isinstance(relation, FastForward):
                 return OtherName(path, old, relation.common.at_target.name)
     return None
+
+
+def _is_elsewhere(scene: Scene, course: Course, guid: str) -> bool:
+    """Whether the leader has a snapshot, or a bookmark of it, in another dataset, too."""
+    leader = course.leader
+    marked = (path for path, history in leader.histories.items() if guid in history.marks)
+    return bool({*scene.paths_of(leader, guid), *marked} - {course.path})
 
 
 def _goes_on(scene: Scene, course: Course, old: str, target: Site) -> bool:

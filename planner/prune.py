@@ -130,8 +130,11 @@ def _cases(
     unheard = [known[system_id] for system_id in sorted(known) if known[system_id].reported_at is None]
     found: dict[tuple[str, str], tuple[_Copy, _Case]] = {}
     selected: dict[str, bool] = {}
-    for path, copies in _copies_by_path(policy, ordered, now).items():
+    by_path = _copies_by_path(policy, ordered, now)
+    named = _OtherNames(by_path)
+    for path, copies in by_path.items():
         needs = _needs(path, copies, work, steps.get(path, ()), hosts)
+        named.add_needs(needs, copies)
         needs.add_all((copy.system, copy.history.replica.dataset, elsewhere) for copy in copies)
         _need_for_newcomers(needs, copies, ordered)
         stop = stops.get(path) or _unreadable(copies)
@@ -201,8 +204,11 @@ def _needed_elsewhere(work: Work, now: float) -> _Elsewhere:
         members = sorted(apply_credits(each.members, work), key=lambda member: member.system_id)
         clones, stops = _clones(members), _unaccepted(members, work)
         selected: dict[str, bool] = {}
-        for path, copies in _copies_by_path(each.policy, members, now).items():
+        by_path = _copies_by_path(each.policy, members, now)
+        named = _OtherNames(by_path)
+        for path, copies in by_path.items():
             needs = _needs(path, copies, theirs, (), {})
+            named.add_needs(needs, copies)
             if stop := stops.get(path) or _unreadable(copies):
                 _need_all(needs, copies, stop)
             _need_for_newcomers(needs, copies, members)
@@ -250,6 +256,35 @@ def _need_common(needs: _Needs, copy: _Copy, other: _Copy) -> None:
             for one, for_whom in ((copy, other), (other, copy)):
                 reason = f"it is the newest snapshot shared with {for_whom.member.hostname}"
                 needs.add(one.system, shared, reason, for_whom.system)
+
+
+class _OtherNames:
+    """What members that lack a dataset share with it under another name: one that was renamed goes on from there."""
+
+    def __init__(self, by_path: Mapping[str, Sequence[_Copy]]) -> None:
+        self._copies: dict[str, list[_Copy]] = {}
+        self._found: dict[str, dict[str, _Copy]] = {}
+        for copy in (copy for _, copies in sorted(by_path.items()) for copy in copies):
+            self._copies.setdefault(copy.system, []).append(copy)
+
+    def add_needs(self, needs: _Needs, copies: Sequence[_Copy]) -> None:
+        """The newest such snapshot of each copy, and each such bookmark."""
+        there = {copy.system for copy in copies}
+        for system in sorted(self._copies.keys() - there):
+            known = self._by_guid(system)
+            for copy in copies:
+                newest = next((s.guid for s in reversed(copy.history.snapshots) if s.guid in known), None)
+                for guid in dict.fromkeys((newest, *copy.history.marks)):
+                    if guid is not None and (other := known.get(guid)) is not None:
+                        where = f"{other.history.replica.dataset} on {other.member.hostname}"
+                        needs.add(copy.system, guid, f"it is the newest snapshot shared with {where}", system)
+
+    def _by_guid(self, system: str) -> Mapping[str, _Copy]:
+        if system not in self._found:
+            self._found[system] = {
+                guid: copy for copy in self._copies[system] for guid in (*copy.history.places, *copy.history.marks)
+            }
+        return self._found[system]
 
 
 def _newest_shared(one: History, other: History, raw: bool) -> Iterator[str]:

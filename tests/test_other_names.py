@@ -7,6 +7,7 @@ import pytest
 
 from planner import plan_group
 from planner.model import Plan, Work
+from planner.prune import prunable
 from tests.pictures import NOW, hub_policy, member_with, peers_policy, reasons, story
 
 TOLD = (
@@ -24,6 +25,28 @@ def test_what_the_hub_renamed_is_not_sent_again() -> None:
     made = plan({"pictures": "1 2 3"}, {"photos": "1 2"})
     assert made.steps == ()
     assert [skip.reason for skip in made.skips if skip.path == "pictures"] == [TOLD]
+
+
+@pytest.mark.parametrize("delete", ["never", "mirror"])
+def test_a_bookmark_of_what_both_had_tells_a_rename_and_stays(delete: str) -> None:
+    made = plan({"pictures": "#2@zfs-sync-2 3 4"}, {"photos": "1 2"}, delete=delete)
+    assert made.steps == ()
+    assert [skip.reason for skip in made.skips if skip.path == "pictures"] == [TOLD]
+
+
+def test_a_bookmark_that_a_copy_on_the_hub_has_too_tells_nothing() -> None:
+    made = plan({"pictures": "#2 3 4", "copy": "#2 5"}, {"photos": "1 2"})
+    assert "under another name" not in reasons(made)
+
+
+def test_what_both_have_under_different_names_is_needed() -> None:
+    """Though the group chooses none of it."""
+    members = [member_with("A", "", {"pictures": "1@h1 2@h2 3@daily"}), member_with("B", "", {"photos": "1@h1 2@h2"})]
+    policy = hub_policy(snapshot_include=("daily",))
+    verdicts = prunable(policy, members, Work(), plan_group(policy, members, Work(), NOW), NOW)
+    needed = {(each.system_id, each.snapshot.name): each.reason for each in verdicts if each.needed}
+    assert needed.keys() == {("A", "daily"), ("A", "h2"), ("B", "h2")}
+    assert needed["A", "h2"] == "it is the newest snapshot shared with tank/photos on hostB"
 
 
 def test_the_orphan_says_what_it_was_renamed_to() -> None:
