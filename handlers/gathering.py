@@ -27,6 +27,7 @@ from planner.model import (
     Step,
     Work,
 )
+from planner.paths import is_below
 from store import LEASES, REGISTRY, NotFound, Store, StoreError, group_records, inventory_of
 from store import documents as kept
 
@@ -175,17 +176,24 @@ def work_of(request: Request, group: SyncGroup, whole: bool = False) -> Work:
 def _neighbours(request: Request, group: SyncGroup, whole: bool) -> Iterator[Neighbour]:
     """The other groups with some of the same systems; unless `whole`, those alone that carry out a decision, that may
     bring a member what this group would make as an empty parent, or may go on with a transfer that broke off."""
-    ids = {member.system_id for member in group.members}
+    roots = {member.system_id: member.root for member in group.members}
     for other in all_groups(request):
-        shared = ids.intersection(member.system_id for member in other.members)
+        shared = {member.system_id: member.root for member in other.members if member.system_id in roots}
         if other.id == group.id or not shared:
             continue
+        hubs = (group.hub_system_id, other.hub_system_id)
+        fills = any(_overlap(roots[each], root) for each, root in shared.items() if each not in hubs)
         decisions: list[Decision] = []
         with suppress(StoreError):  # a group whose decisions can't be read carries out none
             decisions = [each for each in decisions_of(request.store, other.id) if each.strategy != "ignore"]
-        if decisions or whole or len(shared) > 1 or any(_holds_a_part(request.store, each) for each in shared):
+        if decisions or whole or fills or len(shared) > 1 or any(_holds_a_part(request.store, each) for each in shared):
             members = members_of(request.store, other)
             yield Neighbour(policy_of(request, other), tuple(members), tuple(decisions))
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether two groups may have the same datasets of a system, by their roots there."""
+    return is_below(one, other) or is_below(other, one)
 
 
 def _holds_a_part(store: Store, system_id: str) -> bool:

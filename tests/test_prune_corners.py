@@ -180,3 +180,29 @@ def test_nothing_is_discarded_for_what_the_winner_lost_meanwhile(before: str, af
     made = plan_group(policy, [members_of(f"A: {after}")[0], b], work, NOW)
     assert draw(made).partition(",")[0] == drawn
     assert ("hostA has lost what was to come" in reasons(made, "B")) == (drawn == "B diverged")
+
+
+# --- two groups, one target ----------------------------------------------------------------------
+
+FAN_IN = """\
+  - name: movies
+    hub: nas
+    systems: {nas: {root: tank}, backup: {root: vault}}
+    datasets: {include: [media/movies]}
+  - name: media
+    hub: offsite
+    systems: {offsite: {root: pool1/media}, backup: {root: ROOT}}
+"""
+
+
+@pytest.mark.parametrize(("root", "steps"), [("vault/media", []), ("vault/else", ["create_parent", "create"])])
+def test_no_empty_parent_where_a_group_that_shares_only_the_target_sends(
+    make_witness: Any, root: str, steps: list[str]
+) -> None:
+    boxes = empty_boxes(make_witness, FAN_IN.replace("ROOT", root))
+    boxes.nas.report(listing("tank:", "tank/media: 1", "tank/media/movies: 2"), COLUMNS)
+    boxes.offsite.report(listing("pool1:", "pool1/media: 3"), COLUMNS)
+    boxes.backup.report(listing("vault:"), COLUMNS)
+    (movies,) = (group["id"] for group in boxes.client.get("/sync-groups") if group["name"] == "movies")
+    actions = boxes.client.get(f"/sync/{movies}/instructions")["actions"]
+    assert [action["action_type"] for action in actions] == steps
