@@ -182,7 +182,7 @@ def _neighbours(request: Request, group: SyncGroup, whole: bool) -> Iterator[Nei
         if other.id == group.id or not shared:
             continue
         hubs = (group.hub_system_id, other.hub_system_id)
-        fills = any(_overlap(roots[each], root) for each, root in shared.items() if each not in hubs)
+        fills = any(_overlap(roots[each] or "", root or "") for each, root in shared.items() if each not in hubs)
         decisions: list[Decision] = []
         with suppress(StoreError):  # a group whose decisions can't be read carries out none
             decisions = [each for each in decisions_of(request.store, other.id) if each.strategy != "ignore"]
