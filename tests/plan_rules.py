@@ -47,7 +47,7 @@ def check_rules(policy: Policy, members: Sequence[Member], work: Work, now: floa
         assert "%" not in cell.path, f"zfs's own: {cell}"
     for step in ordinary:
         if step.type in TRANSFERS:
-            _check_sent(policy, now, step)
+            _check_sent(policy, members, now, step)
             _check_source(policy, members, work, now, plan, step)
         elif step.type == "abort_receive":
             _check_dropped(members, step)
@@ -82,9 +82,11 @@ def _is_known(policy: Policy, member: Member, now: float) -> bool:
     return member.reported_at is not None and max(moments) >= now - policy.stale_after_s and imported
 
 
-def _check_sent(policy: Policy, now: float, step: Step) -> None:
+def _check_sent(policy: Policy, members: Sequence[Member], now: float, step: Step) -> None:
     for snapshot in step.delivers:
-        assert chosen_name(policy, snapshot.name), f"{snapshot.name} is not chosen: {step}"
+        held = (s for member in members for replica in member.replicas.values() for s in replica.snapshots)
+        names = {s.name for s in held if s.guid == snapshot.guid} | {snapshot.name}  # its sender may have renamed it
+        assert any(chosen_name(policy, name) for name in names), f"{snapshot.name} is not chosen: {step}"
         assert is_due(policy, snapshot, now), f"{snapshot.name} is too young: {step}"
 
 
