@@ -8,6 +8,8 @@ from planner.outcomes import Outcome
 from planner.sites import Scene, Site
 from planner.targets import consider, unled
 
+HOLDS_SOMETHING_BYTES = 2**20  # an empty filesystem has some 100 kB
+
 Hold = Callable[[str, Site], str | None]  # why nothing may go into a path on a member now
 
 
@@ -70,9 +72,17 @@ def _is_chosen_elsewhere(scene: Scene, course: Course) -> bool:
 
 
 def _as_leader(course: Course, site: Site) -> Outcome:
-    unfit = site.unfit(course.path)
-    reasons = (unfit,) if unfit else ()
+    problem = site.unfit(course.path) or _never_taken(site, course.path)
+    reasons = (problem,) if problem else ()
     return Outcome(course.path, site, reasons=reasons, apart=course.diverged, is_source=not course.diverged)
+
+
+def _never_taken(site: Site, path: str) -> str | None:
+    """That a dataset with something in it has no snapshot, so that nobody gets any of it."""
+    replica = site.histories[path].replica
+    if replica.newest is not None or (replica.written or 0) < HOLDS_SOMETHING_BYTES:
+        return None
+    return f"{site.host} has no snapshot of {replica.dataset}, so that nobody gets it: take one, or exclude it"
 
 
 def _without_leader(course: Leaderless, site: Site) -> Outcome:
@@ -80,5 +90,6 @@ def _without_leader(course: Leaderless, site: Site) -> Outcome:
     if unfit is not None:
         return Outcome(course.path, site, reasons=(unfit,))
     has_some = site.histories[course.path].replica.newest is not None
-    reasons = (course.reason,) if has_some and course.reason else ()
+    reason = course.reason if has_some else _never_taken(site, course.path)
+    reasons = (reason,) if reason else ()
     return Outcome(course.path, site, reasons=reasons, apart=course.orphaned and has_some)

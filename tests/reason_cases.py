@@ -114,6 +114,9 @@ def _not_possible() -> Iterator[Case]:
     a = member_with("A", "", {"data": f"1 2@{long}", long: "7"})
     deeper = replace(member_with("B", "", {}), root="tank/a/longer/root/than/A/has")
     yield Case("names too long", [a, deeper], hub_policy())
+    unkept = changed(member_with("A", "", {"data": "()"}), written=2**21)
+    yield Case("A has no snapshot of what it holds", [unkept, *members_of("B:")], hub_policy())
+    yield drawn("A: 1 2 B:", min_age_s=10**9)
     a, b = member_with("A", "", {"a": "()", "a/b": "1 2"}), member_with("B", "", {})
     yield Case(
         "a volume in the way", [a, replace(b, replicas={"tank/a": Replica("tank/a", kind="volume")})], hub_policy()

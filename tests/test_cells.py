@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from planner import plan_group
-from planner.model import Cell, Gone, Guard, Listed, Work
+from planner.model import Cell, Gone, Guard, Listed, Member, Replica, Work
 from tests.pictures import DAY, NOW, hub_policy, members_of, peers_policy
 from tests.tokens import encode_resume_token
 
@@ -25,6 +25,21 @@ def test_who_has_everything_is_in_sync() -> None:
     assert (replica.lag_s, replica.late, replica.missing, replica.bytes_to_send, replica.why) == (0, False, (), 0, "")
     assert (replica.newest and replica.newest.name, replica.newest_common and replica.newest_common.name) == ("x", "2")
     assert found["A"].newest_common == found["A"].newest
+
+
+def test_what_nobody_can_get_is_not_in_sync() -> None:
+    """For want of a snapshot, or of one that is old enough."""
+    for policy, why in ((hub_policy(), "take one, or exclude it"), (peers_policy(), "take one, or exclude it")):
+        for written, status in ((2**20, "out_of_sync"), (2**20 - 1, "in_sync")):
+            there = {"tank/data": Replica("tank/data", written=written)}
+            members = [Member("A", "hostA", "tank", reported_at=NOW, replicas=there), *members_of("B:")]
+            plan = plan_group(policy, members, Work(), NOW)
+            assert [(cell.system_id, cell.status) for cell in plan.cells] == [("A", status)]
+            assert [why in skip.reason for skip in plan.skips] == [True] * (status == "out_of_sync")
+    young = cells("A: 1 2 B:", min_age_s=10**9)["B"]
+    why = "hostA sends tank/data once its snapshots are old enough"
+    assert (young.status, young.why, young.late) == ("out_of_sync", why, False)
+    assert cells("A: 1 2 B: 1", min_age_s=10**9)["B"].status == "in_sync"
 
 
 def test_who_lacks_something_says_what() -> None:
