@@ -1,14 +1,14 @@
 """The ways out of a conflict: whose history wins under each strategy, what would run, and what it would cost."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from planner.cases import Case
 from planner.credits import apply_credits
 from planner.encryption import is_cipher, relation
-from planner.histories import FastForward, Relation, Unclear, history, is_certain
+from planner.histories import FastForward, Relation, Unclear, history, is_certain, newest_common
 from planner.model import Conflict, Decision, Loser, Member, Option, Policy, Replica, Snapshot, Step, Strategy, Work
-from planner.paths import dataset_of
+from planner.paths import dataset_of, path_of
 from planner.remedies import resolution_steps
 
 __all__ = ["choose", "options", "resolution_steps"]
@@ -200,6 +200,7 @@ def _outcome(
             [
                 *(_cost(loser, winner, discard, steps, members) for loser in losers),
                 *(f"{loser.dataset} is a pool, and stays as it is." for loser in at_odds if loser not in losers),
+                *(_left_behind(losers, members, work) if discard else ()),
                 *_unsent(policy, winner),
             ]
         ),
@@ -311,6 +312,37 @@ def _cost(loser: Loser, winner: _Holder, discard: bool, steps: Sequence[Step], m
         # as zfs promote makes the clone the encryption root, the key is no longer loaded (OpenZFS 2.1.11)
         words += f" If it has a key of its own that is loaded now, load it again afterwards: zfs load-key {name}."
     return words
+
+
+def _left_behind(losers: Sequence[Loser], members: Sequence[Member], work: Work) -> list[str]:
+    """Who goes on, here or in another group, from what a discard destroys, and is no loser itself."""
+    by_id = {member.system_id: member for member in members}
+    falling = {loser.system_id for loser in losers}
+    told: list[str] = []
+    for loser in losers:
+        replica = by_id[loser.system_id].replicas.get(loser.dataset)
+        if replica is None:
+            continue
+        for member, other in _other_copies(loser, members, work):
+            common = newest_common(history(other), history(replica))
+            if (
+                common is not None
+                and common.at_target.guid in loser.removable_guids
+                and member.system_id not in falling
+            ):
+                shared = f"{other.dataset} on {member.hostname} shares {common.at_target.name} with it"
+                told.append(f"{shared}, which is lost: it can't go on from {loser.dataset} as it is.")
+    return list(dict.fromkeys(told))
+
+
+def _other_copies(loser: Loser, members: Sequence[Member], work: Work) -> Iterator[tuple[Member, Replica]]:
+    """The copies that others have of a loser's dataset, in any group."""
+    for near in (members, *(each.members for each in work.neighbours_in_order)):
+        target = next((member for member in near if member.system_id == loser.system_id), None)
+        path = path_of(target, loser.dataset) if target is not None else None
+        if path is not None:
+            copies = ((each, {**each.absent, **each.replicas}.get(dataset_of(each, path))) for each in near)
+            yield from ((each, copy) for each, copy in copies if copy is not None and each is not target)
 
 
 def _unsent(policy: Policy, winner: _Holder) -> list[str]:

@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 
+from planner import plan_group
+from planner.model import Neighbour, Work
 from planner.resolutions import choose, resolution_steps
+from tests import pictures
 from tests.conflict_world import (
     CONFLICT,
     NO_WORK,
@@ -49,6 +52,25 @@ def test_a_discard_names_the_bookmarks_that_go_along() -> None:
     assert marked["X"] not in option.losers[0].removable_guids
     follow(decide(option), POLICY, hosts)
     assert fits(hosts)
+
+
+@pytest.mark.parametrize("near", ["C/: 1 2 X", "C/: X"])
+def test_a_discard_names_who_goes_on_from_what_is_lost(near: str) -> None:
+    """In the same group, with its pool away, or in another."""
+    pair, (third,) = pictures.members_of("A: 1 2 3 B: 1 2 X"), pictures.members_of(near)
+    there = replace(third, replicas=third.absent, absent={})
+    beside = Neighbour(replace(pictures.hub_policy(hub="B"), group_id="far"), (pair[1], there))
+    policy = pictures.hub_policy()
+    for members, work in (([*pair, third], Work()), (pair, Work(neighbours=(beside,)))):
+        plan = plan_group(policy, members, work, pictures.NOW)
+        (conflict,) = (each for each in plan.conflicts if each.type == "diverged")
+        costs = [
+            choose(conflict, "manual", "A", yes, policy, members, work, pictures.NOW).cost for yes in (True, False)
+        ]
+        told = "tank/data on hostC shares X with it, which is lost: it can't go on from tank/data as it is."
+        assert [told in cost for cost in costs] == [True, False]
+        alone = choose(conflict, "manual", "A", True, policy, pair, Work(), pictures.NOW)
+        assert "hostC" not in alone.cost
 
 
 def test_discard_of_what_was_only_written() -> None:
