@@ -41,12 +41,7 @@ def _status(outcome: Outcome) -> CellStatus:
         return "syncing"
     if outcome.failed:
         return "error"
-    return "out_of_sync" if outcome.lack.newer or outcome.reasons or _is_yet_to_come(outcome) else "in_sync"
-
-
-def _is_yet_to_come(outcome: Outcome) -> bool:
-    """Whether a member has nothing of a dataset, since all of it is too young to be sent."""
-    return outcome.lack.later and (outcome.held is None or outcome.held.replica.newest is None)
+    return "out_of_sync" if outcome.lack.newer or outcome.reasons else "in_sync"
 
 
 def _why(course: Course | Leaderless, outcome: Outcome, status: CellStatus, quiet: bool) -> str:
@@ -57,8 +52,6 @@ def _why(course: Course | Leaderless, outcome: Outcome, status: CellStatus, quie
     if status == "conflict":
         dataset = outcome.site.dataset(outcome.path)
         return f"others have another history of {dataset} than {outcome.site.host}: see the conflict"
-    if isinstance(course, Course) and status != "in_sync":
-        return f"{course.leader.host} sends {course.lead.replica.dataset} once its snapshots are old enough"
     if quiet:
         return f"{outcome.site.host} has taken no new snapshot of {outcome.site.dataset(outcome.path)} for too long"
     return ""

@@ -64,8 +64,19 @@ def _diverged(scene: Scene, strand: Strand) -> Conflict | None:
         _sides(strand),
         tuple(names),
         f"{hosts} changed after {' and '.join(since)}, {last} in common with {course.leader.host}, "
-        "so that no increment can be received there",
+        f"so that no increment can be received there{_went_back(scene, course, apart)}",
     )
+
+
+def _went_back(scene: Scene, course: Course, apart: Sequence[Outcome]) -> str:
+    """That all which others have of their own was once the leader's: nobody wrote there."""
+    dataset = course.leader.dataset(course.path)
+    theirs = [snapshot for outcome in apart if outcome.common for snapshot in outcome.common.own]
+    written = any(outcome.held.replica.written for outcome in apart if outcome.held)
+    if written or not theirs or not all(scene.has_pruned(course.leader, dataset, each.guid) for each in theirs):
+        return ""
+    names = ", ".join(dict.fromkeys(snapshot.name for snapshot in theirs))
+    return f". {course.leader.host} once had {names} of it, too: it was rolled back there, or they were destroyed"
 
 
 def _own_evidence(outcome: Outcome) -> tuple[object, ...]:

@@ -29,7 +29,8 @@ def consider(scene: Scene, course: Course, target: Site, hold: str | None, done:
     token = held.replica.resume_token if held else None
     unfit = target.unfit(path)
     if not outcome.lack.newer and not token and not is_apart(stands):
-        return replace(outcome, reasons=(unfit,) if unfit else ())
+        problem = unfit or _too_young(course, outcome)
+        return replace(outcome, reasons=(problem,) if problem else ())
     outcome = replace(outcome, apart=_is_apart(scene, course, outcome))
     lease = scene.lease_on(target, path)
     if lease is not None:
@@ -45,6 +46,13 @@ def consider(scene: Scene, course: Course, target: Site, hold: str | None, done:
     if conflict is not None:
         return replace(outcome, reasons=(conflict,))
     return _brought(scene, course, outcome, done)
+
+
+def _too_young(course: Course, outcome: Outcome) -> str | None:
+    """Why a member has nothing of a dataset, where all that is to come may not be sent yet."""
+    if not outcome.lack.later or (outcome.held is not None and outcome.held.replica.newest is not None):
+        return None
+    return f"{course.leader.host} sends {course.lead.replica.dataset} once its snapshots are old enough"
 
 
 def unled(scene: Scene, outcome: Outcome, hold: str | None) -> Outcome:

@@ -223,6 +223,7 @@ def _resolutions() -> Iterator[Case]:
     a, b = conflict.members
     yield drawn("A: 1 2 3 B: 1 X", min_age_s=int(NOW))
     yield drawn("A: 1 2 3 B: 1 X C/: 1 X")
+    yield drawn("A: 1 2 3 B: 1 X", work=Work(gone=Listed((Gone("A", "tank/data", "X"),))))
     yield drawn("A: 1 2 B: X", min_age_s=int(NOW))
     yield Case("holds unknown", [a, snapshots_changed(b, userrefs=None)], conflict.policy)
     yield Case("held", [a, snapshots_changed(b, userrefs=1)], conflict.policy)

@@ -57,6 +57,23 @@ def test_its_sides_are_all_that_have_the_dataset() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("picture", "gone", "told"),
+    [
+        ("A: 1 2 3 B: 1 2 X Y", "XY", True),
+        ("A: 1 2 3 B: 1 2 X Y", "X", False),
+        ("A: 1 2 3 B: 1 2 X *", "X", False),  # somebody wrote there after all
+        ("A: 1 2 3 B: 1 2 *", "X", False),
+    ],
+)
+def test_a_hub_that_went_back_is_named(picture: str, gone: str, told: bool) -> None:
+    went = Listed(tuple(Gone("A", "tank/data", guid) for guid in gone))
+    (found,) = plan_group(hub_policy(), members_of(picture), Work(gone=went), NOW).conflicts
+    words = ". hostA once had X, Y of it, too: it was rolled back there, or they were destroyed"
+    assert found.reason.endswith(words) == told
+    assert ("rolled back" in found.reason) == told
+
+
 def test_the_hubs_side_starts_at_the_oldest_base() -> None:
     found = conflict("A: 1 2 3 B: 1 2 X C: 1 Y")
     assert found.sides[0].newest_common is not None
