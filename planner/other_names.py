@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from planner.encryption import Form, form_for_replica
-from planner.histories import FastForward, newest_common, relate
+from planner.encryption import Unfit, form_for_replica, relation
+from planner.histories import Ahead, FastForward, newest_common
 from planner.leaders import Course
 from planner.paths import is_below, pool_of
 from planner.sites import Scene, Site
@@ -21,9 +21,10 @@ class OtherName:
 def other_name(scene: Scene, course: Course, target: Site) -> OtherName | None:
     """The dataset that a target lacks only by name.
 
-    It shares snapshots with the leading history, the leader has no other dataset with them, nothing was written
-    there since, and it does not go on under the name that it has. A copy within the leader, or a replica that its
-    owner put out of the way because nothing could be received on top of it any more, is no renamed dataset.
+    It shares snapshots with the leading history, the leader has no other dataset with them, and it does not go on
+    under the name that it has. Nothing was written there since, or, where there is no hub, only there: that may have
+    been what was renamed. A copy within the leader, or a replica that its owner put out of the way because nothing
+    could be received on top of it any more, is no renamed dataset.
     """
     path, lead = course.path, course.lead
     if path in target.histories or target.dataset(path) in target.existing:
@@ -35,10 +36,11 @@ def other_name(scene: Scene, course: Course, target: Site) -> OtherName | None:
                 continue  # nothing can be moved below itself, nor to another pool
             if _is_elsewhere(scene, course, guid) or _goes_on(scene, course, old, target):
                 continue
-            form = form_for_replica(scene.policy, lead, held)
-            relation = relate(lead, held, isinstance(form, Form) and form.strict)
-            if isinstance(form, Form) and isinstance(relation, FastForward):
-                return OtherName(path, old, relation.common.at_target.name)
+            if isinstance(form_for_replica(scene.policy, lead, held), Unfit):
+                continue
+            stands = relation(scene.policy, lead, held)
+            if isinstance(stands, FastForward) or (isinstance(stands, Ahead) and not scene.policy.directional):
+                return OtherName(path, old, stands.common.at_target.name)
     return None
 
 

@@ -104,6 +104,19 @@ def test_without_a_hub_both_names_wait() -> None:
     assert "zfs rename tank/pictures tank/photos on hostA" in reasons(made, "A")
 
 
+@pytest.mark.parametrize(("on_a", "steps"), [("1 2 X", []), ("1 2 *", []), ("1 2", [])])
+def test_without_a_hub_what_went_on_under_a_new_name_is_not_sent_again(on_a: str, steps: list[str]) -> None:
+    others = [member_with(name, "", {"photos": "1 2"}) for name in "BC"]
+    made = plan_group(peers_policy(), [member_with("A", "", {"pictures": on_a}), *others], Work(), NOW)
+    assert story(made) == steps
+    assert "zfs rename tank/pictures tank/photos on hostA" in reasons(made, "A")
+    assert all("zfs rename tank/photos tank/pictures" in reasons(made, name) for name in "BC")
+
+
+def test_where_there_is_a_hub_what_was_written_to_elsewhere_is_no_renamed_dataset() -> None:
+    assert story(plan({"pictures": "1 2"}, {"photos": "1 2 X"})) == ["create tank/pictures", "sync tank/pictures"]
+
+
 def test_without_a_hub_two_names_that_a_member_has_side_by_side_are_of_two_datasets() -> None:
     """That which moved along with a renamed parent on B and C, where another came under the old name on C since: to
     rename it on B either way would only turn the question round."""
