@@ -182,8 +182,9 @@ def _rename_problem(case: Case, here: Replica) -> str | None:
         return f"{case.source.replica.dataset} is a volume, below which {below[0].dataset} can't be: rename that first"
     shares_key = is_cipher(here.encryption) and any(is_cipher(each.encryption) for each in below)
     if shares_key and isinstance(relation(case.policy, case.source, history(here)), Unrelated):
-        way_out = "rename what lies below it first"  # into the new one, ZFS moves only what has a key of its own
-        return f"{here.dataset} holds encrypted datasets that can't be moved into what is received anew: {way_out}"
+        way_out = f"as with zfs rename {here.dataset} {case.loser.aside}, and all of it is sent anew"
+        what = "encrypted datasets that can't be moved into what is received anew"  # but for those with their own key
+        return f"{here.dataset} holds {what}: move it away with all below, {way_out}"
     if "/" not in here.dataset:
         return f"{here.dataset} is a pool, and a pool can't be renamed: give the group a root inside it"
     if longest > LONGEST_NAME:

@@ -6,9 +6,7 @@ from dataclasses import dataclass, replace
 from planner.leaders import Course, Leaderless, course_of
 from planner.outcomes import Outcome
 from planner.sites import Scene, Site
-from planner.targets import consider, unled
-
-HOLDS_SOMETHING_BYTES = 2**20  # an empty filesystem has some 100 kB
+from planner.targets import HOLDS_SOMETHING_BYTES, consider, unled
 
 Hold = Callable[[str, Site], str | None]  # why nothing may go into a path on a member now
 

@@ -19,6 +19,8 @@ from planner.sources import Route, Wish, route
 from planner.streams import full, increments
 from planner.transfers import Chain, chain, parents, room_for
 
+HOLDS_SOMETHING_BYTES = 2**20  # written to a dataset without snapshots; an empty filesystem has some 100 kB
+
 
 def consider(scene: Scene, course: Course, target: Site, hold: str | None, done: Done) -> Outcome:
     """What a member should get of a dataset. `hold` says why nothing may go there; `done` has what lies above it."""
@@ -271,15 +273,19 @@ def _impossible(outcome: Outcome) -> str | None:
         return f"{dataset} exists on {target.host}, but its inventory does not list it"
     if isinstance(outcome.relation, Empty):
         below = any(name.startswith(f"{dataset}/") for name in target.existing)
+        written = outcome.held.replica.written if outcome.held is not None else None
+        is_empty = written is not None and written < HOLDS_SOMETHING_BYTES
+        way_out = _RENAME_WITH if below else _DESTROY if is_empty else _RENAME
         return (
             f"{dataset} exists on {target.host} without any snapshot, so a full stream can't be received there: "
-            f"{_RENAME if below else _DESTROY}, and it will be made anew; or give the member another root"
+            f"{way_out}, and it will be made anew; or give the member another root"
         )
     return None
 
 
 _DESTROY = "rename or destroy it"
-_RENAME = "rename it (what lies below moves along, and gets its name back afterwards)"
+_RENAME = "rename it"
+_RENAME_WITH = "rename it (what lies below moves along, and gets its name back afterwards)"
 
 
 def _why_not(course: Course, outcome: Outcome) -> str:
