@@ -264,7 +264,8 @@ def _told(plan: Plan, path: str, member: Member) -> bool:
         any(step.path == path and step.target == system for step in plan.steps)
         or any(_tells(skip, path, system) for skip in plan.skips)
         or any(found.path == path and _names(found, system) for found in plan.conflicts)
-        or any(skip.path == path and "what was decided" in skip.reason for skip in plan.skips)  # of the whole dataset
+        # of the whole dataset, and what was set aside along with it
+        or any(skip.path in (path, *above(path)) and "what was decided" in skip.reason for skip in plan.skips)
         or any(c.path == path and c.system_id == system and (c.status == "in_sync" or c.is_source) for c in plan.cells)
     )
 
