@@ -1,6 +1,7 @@
 """Datasets that two members have under different names: one that was renamed is not sent again in full."""
 
 from dataclasses import dataclass
+from shlex import quote
 
 from planner.encryption import Unfit, form_for_replica, relation
 from planner.histories import Ahead, FastForward, newest_common
@@ -72,6 +73,6 @@ def told_to_rename(scene: Scene, course: Course, target: Site) -> str | None:
         return f"{old} on {target.host} becomes {new} when {target.dataset(up.old)} is renamed"
     return (
         f"{old} on {target.host} is {course.lead.replica.dataset} on {course.leader.host} under another name "
-        f"(both have {found.base}). Rename one of them, as with zfs rename {old} {new} on {target.host}, and it goes "
-        "on from there; or move it out of the group, and it is sent in full"
+        f"(both have {found.base}). Rename one of them, as with zfs rename {quote(old)} {quote(new)} on {target.host}, "
+        "and it goes on from there; or move it out of the group, and it is sent in full"
     )

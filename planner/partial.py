@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import chain as chain_of
+from shlex import quote
 
 from planner.admission import failure_of
 from planner.encryption import as_received
@@ -64,7 +65,7 @@ def left_behind(scene: Scene, outcome: Outcome, text: str) -> Outcome:
 
 def _unreadable(outcome: Outcome) -> Outcome:
     dataset = outcome.site.dataset(outcome.path)
-    reason = f"holds the beginning of a transfer that can't be read: zfs receive -A {dataset} drops it"
+    reason = f"holds the beginning of a transfer that can't be read: zfs receive -A {quote(dataset)} drops it"
     return replace(outcome, reasons=(f"{dataset} on {outcome.site.host} {reason}",))
 
 
@@ -115,7 +116,9 @@ def _unfit_to_continue(outcome: Outcome, sent: History, token: ResumeToken) -> s
     if isinstance(relation, FastForward) and relation.common.at_source.guid == token.from_guid:
         return None
     dataset = outcome.site.dataset(outcome.path)
-    reason = f"changed since a transfer into it broke off, so that can't go on: zfs receive -A {dataset} drops it"
+    reason = (
+        f"changed since a transfer into it broke off, so that can't go on: zfs receive -A {quote(dataset)} drops it"
+    )
     return f"{dataset} on {outcome.site.host} {reason}"
 
 

@@ -8,6 +8,7 @@ dataset is rolled back to the common snapshot, and goes on from there like any o
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from shlex import quote
 
 from planner.cases import Case, Remedy, may_touch, properties_of
 from planner.credits import apply_credits
@@ -182,7 +183,7 @@ def _rename_problem(case: Case, here: Replica) -> str | None:
         return f"{case.source.replica.dataset} is a volume, below which {below[0].dataset} can't be: rename that first"
     shares_key = is_cipher(here.encryption) and any(is_cipher(each.encryption) for each in below)
     if shares_key and isinstance(relation(case.policy, case.source, history(here)), Unrelated):
-        way_out = f"as with zfs rename {here.dataset} {case.loser.aside}, and all of it is sent anew"
+        way_out = f"as with zfs rename {quote(here.dataset)} {quote(case.loser.aside)}, and all of it is sent anew"
         what = "encrypted datasets that can't be moved into what is received anew"  # but for those with their own key
         return f"{here.dataset} holds {what}: move it away with all below, {way_out}"
     if "/" not in here.dataset:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from shlex import quote
 
 from planner.cases import Case
 from planner.credits import apply_credits
@@ -310,7 +311,9 @@ def _cost(loser: Loser, winner: _Holder, discard: bool, steps: Sequence[Step], m
         words += f" It is mounted{where}: the new dataset is not, until you mount it."
     if is_cipher(replica.encryption) and loser.base_guid is not None:
         # as zfs promote makes the clone the encryption root, the key is no longer loaded (OpenZFS 2.1.11)
-        words += f" If it has a key of its own that is loaded now, load it again afterwards: zfs load-key {name}."
+        words += (
+            f" If it has a key of its own that is loaded now, load it again afterwards: zfs load-key {quote(name)}."
+        )
     return words
 
 

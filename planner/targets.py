@@ -1,6 +1,7 @@
 """What one member lacks of a dataset, and the steps that would bring it, or why there are none."""
 
 from dataclasses import dataclass, replace
+from shlex import quote
 
 from planner.admission import admitted
 from planner.encryption import relation
@@ -178,7 +179,9 @@ def _above(scene: Scene, outcome: Outcome, done: Done) -> _Above:
         above = done.get((path, target.id)) if path is not None else None
         known = target.member.replicas.get(name)
         if known is not None and known.kind == "volume":
-            way_out = f"rename it, so that a filesystem can take its place: zfs rename {name} {name}-apart"
+            way_out = (
+                f"rename it, so that a filesystem can take its place: zfs rename {quote(name)} {quote(f'{name}-apart')}"
+            )
             return _Above(waits=f"{name} on {target.host} is a volume, and nothing can lie below one; {way_out}")
         if name in target.existing and not (above and above.is_partial):
             continue

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from shlex import quote
 
 from planner.admission import failure_of
 from planner.histories import History, history
@@ -143,7 +144,7 @@ def no_room_for_rest(rest: Step, target: Site, token: ResumeToken) -> str | None
     room = room_for(target, rest.target_dataset)
     if room is None or (rest.estimated_size_bytes or 0) <= room:
         return None
-    way_out = f"free some space there, or drop what came of it with zfs receive -A {rest.target_dataset}"
+    way_out = f"free some space there, or drop what came of it with zfs receive -A {quote(rest.target_dataset)}"
     return f"{target.host} has too little room for the rest of {token.to_name}: {way_out}"
 
 

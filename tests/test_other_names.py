@@ -49,6 +49,11 @@ def test_what_both_have_under_different_names_is_needed() -> None:
     assert needed["A", "h2"] == "it is the newest snapshot shared with tank/photos on hostB"
 
 
+def test_names_with_spaces_are_advised_as_one_types_them() -> None:
+    made = plan({"my pictures": "1 2 3"}, {"my photos": "1 2"})
+    assert "zfs rename 'tank/my photos' 'tank/my pictures' on hostB" in reasons(made)
+
+
 def test_the_orphan_says_what_it_was_renamed_to() -> None:
     (conflict,) = [c for c in plan({"pictures": "1 2 3"}, {"photos": "1 2"}).conflicts if c.type == "orphaned"]
     assert conflict.reason == (
