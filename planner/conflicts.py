@@ -213,8 +213,10 @@ def _missing(scene: Scene, strand: Strand) -> Iterator[Conflict]:
         if not missing:
             continue
         severity: Severity = "low"
-        reason = "it can't be received there any more, since newer ones were, or its name is taken"
-        if not never:
+        reason = "; ".join(dict.fromkeys(blocked.values()))
+        if outcome.lack.older:
+            reason = "it can't be received there any more, since newer ones were"
+        elif not never:
             severity, reason = _prospects(outcome)
         dataset = outcome.site.dataset(strand.path)
         yield Conflict(

@@ -6,7 +6,7 @@ from shlex import quote
 
 from planner.admission import failure_of
 from planner.histories import History, history
-from planner.model import Member, Replica, ResumeToken, Snapshot, Step, StepType
+from planner.model import Bookmark, Member, Replica, ResumeToken, Snapshot, Step, StepType
 from planner.outlines import names_of
 from planner.paths import dataset_of, is_internal, path_of
 from planner.sites import Scene, Site
@@ -94,7 +94,10 @@ def _why(wish: Wish, leg: Leg, stream: Stream) -> str:
         return f"{host} has no copy of {leg.dataset.dataset}: {source} sends it in full, as of {stream.end.name}"
     number = len(stream.delivers)
     what = f"{number} newer snapshots, up to {stream.end.name}" if number > 1 else f"the newer {stream.end.name}"
-    return f"{host} has {leg.dataset.dataset} up to {stream.base.name}: {source} sends {what}"
+    base = (
+        wish.start.get(stream.base.guid) if isinstance(stream.base, Bookmark) else None
+    )  # which has a name of its own
+    return f"{host} has {leg.dataset.dataset} up to {(base or stream.base).name}: {source} sends {what}"
 
 
 def no_room(target: Site, dataset: str, end: Snapshot) -> str:

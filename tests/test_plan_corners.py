@@ -151,3 +151,8 @@ def test_the_beginning_of_what_nobody_has_any_more_is_dropped() -> None:
         assert plan_group(replace(policy, enabled=False), [a, b], NO_WORK, NOW).steps == ()
         assert plan_group(policy, [a, replace(b, confirmed_at=1.0, reported_at=1.0)], NO_WORK, NOW).steps == ()
         assert "abort_receive" not in draw(plan_group(policy, [a, b, c], NO_WORK, NOW)), "C can continue it"
+
+
+def test_what_a_replica_has_is_named_as_it_is_there() -> None:
+    made = plan_group(hub_policy(), members_of("A: #1@mark 2 B: 1@old"), Work(), NOW)
+    assert [step.reason for step in made.steps] == ["hostB has tank/data up to old: hostA sends the newer 2"]
