@@ -125,7 +125,7 @@ def test_a_planner_that_overlooks_what_was_written_is_noticed(monkeypatch: pytes
         found = relate(*histories)
         return FastForward(found.common) if isinstance(found, Diverged) else found
 
-    for module in ("targets", "sources", "leaders"):
+    for module in ("encryption", "sources", "leaders"):
         monkeypatch.setattr(f"planner.{module}.relate", blind)
     with pytest.raises(AssertionError, match=r"refused after fresh reports|nothing is said of"):
         fail_within(20)
