@@ -371,6 +371,14 @@ def test_a_plan_for_another_system_is_refused(world: World) -> None:
     assert world.witness.paths("/start") == []
 
 
+def test_a_run_ends_though_a_signal_is_lost(world: World) -> None:
+    """As by a shell that has just been forked; here none arrives, since all ignore it."""
+    world.copied().nas.configure(progress_s=1)
+    world.witness.plan = [world.transfer(3, base=2, executor_system_id="backup", action_id="bad")]
+    run = world.nas.agent("run", shell="""sh -c 'trap "" TERM; exec "$0" "$@"'""")
+    assert "it is for another system" in run.stderr
+
+
 def test_roots_limit_what_the_witness_may_touch(world: World) -> None:
     world.nas.configure(roots="tank/public,tank/home")
     world.witness.plan = [world.transfer(1)]
