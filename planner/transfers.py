@@ -94,9 +94,8 @@ def _why(wish: Wish, leg: Leg, stream: Stream) -> str:
         return f"{host} has no copy of {leg.dataset.dataset}: {source} sends it in full, as of {stream.end.name}"
     number = len(stream.delivers)
     what = f"{number} newer snapshots, up to {stream.end.name}" if number > 1 else f"the newer {stream.end.name}"
-    base = (
-        wish.start.get(stream.base.guid) if isinstance(stream.base, Bookmark) else None
-    )  # which has a name of its own
+    # a bookmark's name is the source's
+    base = wish.start.get(stream.base.guid) if isinstance(stream.base, Bookmark) else stream.base
     return f"{host} has {leg.dataset.dataset} up to {(base or stream.base).name}: {source} sends {what}"
 
 
