@@ -4,9 +4,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from planner.encryption import Form
+from planner.encryption import Form, relation
 from planner.globs import selects
-from planner.histories import History, is_certain
+from planner.histories import History, Relation, history, is_certain
 from planner.model import Loser, Member, Policy, Replica, Snapshot, Step, StepType
 from planner.names import unreceivable
 from planner.steps import action_id
@@ -39,6 +39,10 @@ class Case:
     def must_lead(self) -> bool:
         """Whether the loser is the hub: it gets all of the winner's history before the others follow it again."""
         return self.target.system_id == self.policy.hub
+
+    def relation_of(self, replica: Replica) -> Relation:
+        """How a replica stands to the history that is to take its place."""
+        return relation(self.policy, self.source, history(replica))
 
     def wanted(self, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
         """Those of the winner's snapshots that the group chooses, and that are old enough unless the loser leads."""

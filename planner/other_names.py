@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from shlex import quote
 
-from planner.encryption import Unfit, form_for_replica, relation
-from planner.histories import Ahead, FastForward, newest_common
+from planner.encryption import Unfit, form_for_replica
+from planner.histories import Ahead, FastForward, newest_common, relate
 from planner.leaders import Course
 from planner.paths import is_below, pool_of
 from planner.sites import Scene, Site
@@ -37,9 +37,10 @@ def other_name(scene: Scene, course: Course, target: Site) -> OtherName | None:
                 continue  # nothing can be moved below itself, nor to another pool
             if _is_elsewhere(scene, course, guid) or _goes_on(scene, course, old, target):
                 continue
-            if isinstance(form_for_replica(scene.policy, lead, held), Unfit):
+            form = form_for_replica(scene.policy, lead, held)
+            if isinstance(form, Unfit):
                 continue
-            stands = relation(scene.policy, lead, held)
+            stands = relate(lead, held, form.strict)
             if isinstance(stands, FastForward) or (isinstance(stands, Ahead) and not scene.policy.directional):
                 return OtherName(path, old, stands.common.at_target.name)
     return None

@@ -12,7 +12,7 @@ from shlex import quote
 
 from planner.cases import Case, Remedy, may_touch, properties_of
 from planner.credits import apply_credits
-from planner.encryption import Form, Unfit, form_for_new, form_for_replica, is_cipher, relation
+from planner.encryption import Form, Unfit, form_for_new, form_for_replica, is_cipher
 from planner.histories import (
     Common,
     Diverged,
@@ -141,7 +141,7 @@ def keep(case: Case) -> Remedy:
         _resume(remedy, here)  # the hub lacked it, and what it gets broke off
         return remedy if remedy.reason is not None else _go_on(remedy, remedy.steps[-1])
     if old is None:
-        if here is None or isinstance(relation(case.policy, case.source, history(here)), FastForward):
+        if here is None or isinstance(case.relation_of(here), FastForward):
             return _catch_up(remedy, here)
         problem = _rename_problem(case, here)
         if problem is not None:
@@ -176,13 +176,13 @@ def _names_before(old: Replica, origin: str | None) -> frozenset[str]:
 
 def _rename_problem(case: Case, here: Replica) -> str | None:
     longest = _longest_name(case.target, here.dataset) + len(case.loser.aside) - len(here.dataset)
-    if isinstance(relation(case.policy, case.source, history(here)), Unclear):
+    if isinstance(case.relation_of(here), Unclear):
         return f"whether anything was written to {here.dataset} is not known: report the column written"
     below = [each for name, each in case.target.replicas.items() if name.startswith(f"{here.dataset}/")]
     if below and case.source.replica.kind == "volume":
         return f"{case.source.replica.dataset} is a volume, below which {below[0].dataset} can't be: rename that first"
     shares_key = is_cipher(here.encryption) and any(is_cipher(each.encryption) for each in below)
-    if shares_key and isinstance(relation(case.policy, case.source, history(here)), Unrelated):
+    if shares_key and isinstance(case.relation_of(here), Unrelated):
         way_out = f"as with zfs rename {quote(here.dataset)} {quote(case.loser.aside)}, and all of it is sent anew"
         what = "encrypted datasets that can't be moved into what is received anew"  # but for those with their own key
         return f"{here.dataset} holds {what}: move it away with all below, {way_out}"
@@ -373,7 +373,7 @@ def _catch_up(remedy: Remedy, here: Replica | None) -> Remedy:
     common = newest_common(case.source, history(here), isinstance(form, Form) and form.raw)
     there = {snapshot.name for snapshot in here.snapshots}
     wanted = {s.guid for s in case.receivable(common.ahead, there)} if common else set()
-    if common is None or not wanted or isinstance(relation(case.policy, case.source, history(here)), Diverged):
+    if common is None or not wanted or isinstance(case.relation_of(here), Diverged):
         return remedy  # written to meanwhile: a conflict of its own
     if isinstance(form, Unfit):
         return remedy.refuse(form.reason)
@@ -403,7 +403,7 @@ def discard(case: Case) -> Remedy:
     """The rollback that takes a loser back to the common snapshot, if nothing but what was decided on would go."""
     remedy = Remedy(case)
     here = case.here
-    stands = relation(case.policy, case.source, history(here)) if here is not None else None
+    stands = case.relation_of(here) if here is not None else None
     if case.must_lead and (here is None or (isinstance(stands, Empty) and not here.resume_token)):
         nothing = f"{case.target.hostname} has nothing of {case.loser.dataset} to discard"
         return remedy.refuse(f"{nothing}: decide without that")

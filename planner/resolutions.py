@@ -6,7 +6,7 @@ from shlex import quote
 
 from planner.cases import Case
 from planner.credits import apply_credits
-from planner.encryption import is_cipher, relation
+from planner.encryption import is_cipher
 from planner.histories import FastForward, Relation, Unclear, history, is_certain, newest_common
 from planner.model import Conflict, Decision, Loser, Member, Option, Policy, Replica, Snapshot, Step, Strategy, Work
 from planner.paths import dataset_of, path_of
@@ -230,7 +230,7 @@ def _losers(
         if holder.member is not winner.member:
             loser = _loser(conflict, holder.member, holder.replica, None)
             case = Case(policy, conflict.path, loser, holder.member, winner.member, won, now)
-            stands = relation(case.policy, case.source, history(holder.replica))
+            stands = case.relation_of(holder.replica)
             if not isinstance(stands, FastForward) and not _only_unclear(stands, conflict, holder):
                 losers.append(_loser(conflict, holder.member, holder.replica, stands))
     for member in members:
