@@ -138,8 +138,9 @@ def keep(case: Case) -> Remedy:
     remedy = Remedy(case)
     here, old = case.here, case.aside
     if old is None and here is not None and here.resume_token and not here.snapshots:
-        _resume(remedy, here)  # the hub lacked it, and what it gets broke off
-        return remedy if remedy.reason is not None else _go_on(remedy, remedy.steps[-1])
+        if _resume(remedy, here):  # the hub lacked it, and what it gets broke off
+            return _go_on(remedy, remedy.steps[-1])
+        return remedy if remedy.reason is not None else _catch_up(remedy, None)
     if old is None:
         if here is None or isinstance(case.relation_of(here), FastForward):
             return _catch_up(remedy, here)
@@ -221,8 +222,7 @@ _YOUNG = "wait until its snapshots are as old as the group's min_age_s says"
 def _receive(remedy: Remedy, old: Replica, here: Replica | None) -> None:
     """The increment on the common past as a clone, or a full stream where there is none; or the rest of it."""
     case = remedy.case
-    if here is not None:
-        _resume(remedy, here)
+    if here is not None and (_resume(remedy, here) or remedy.reason is not None):
         return
     form = form_for_replica(case.policy, case.source, history(old))
     common = newest_common(case.source, history(old), isinstance(form, Form) and form.raw)
@@ -266,8 +266,8 @@ def _receive_all(remedy: Remedy) -> None:
         remedy.transfer(form, full(case.source, first, ())[0])
 
 
-def _resume(remedy: Remedy, here: Replica) -> None:
-    """The rest of what broke off, if the winner still has it."""
+def _resume(remedy: Remedy, here: Replica) -> bool:
+    """The rest of what broke off, if the winner still has it, or else dropping it; whether it goes on."""
     case = remedy.case
     where = f"{here.dataset} on {case.target.hostname}"
     token = decode_resume_token(here.resume_token or "")
@@ -278,14 +278,15 @@ def _resume(remedy: Remedy, here: Replica) -> None:
         )
     elif token is None or end is None or not can_continue(case.winner, case.source, token):
         problem = None if here.snapshots else undroppable(case.target, here.dataset)
-        if problem is None:
-            remedy.add(
-                "abort_receive",
-                (token.from_guid if token else None, token.to_guid if token else None),
-                f"{where} holds the beginning of a transfer that {case.winner.hostname} can't continue",
-                resume_token=here.resume_token,
-            )
-        remedy.refuse(problem or f"{here.dataset} is received again once the broken transfer is dropped")
+        if problem is not None:
+            remedy.refuse(problem)
+            return False
+        remedy.add(
+            "abort_receive",
+            (token.from_guid if token else None, token.to_guid if token else None),
+            f"{where} holds the beginning of a transfer that {case.winner.hostname} can't continue",
+            resume_token=here.resume_token,
+        )
     else:
         remedy.add(
             "resume",
@@ -303,6 +304,8 @@ def _resume(remedy: Remedy, here: Replica) -> None:
             resume_token=here.resume_token,
             properties=() if token.from_guid else properties_of(case),
         )
+        return True
+    return False
 
 
 def _promote(remedy: Remedy, old: Replica, here: Replica | None, arrival: Step | None) -> None:
@@ -377,8 +380,7 @@ def _catch_up(remedy: Remedy, here: Replica | None) -> Remedy:
         return remedy  # written to meanwhile: a conflict of its own
     if isinstance(form, Unfit):
         return remedy.refuse(form.reason)
-    if here.resume_token:
-        _resume(remedy, here)
+    if here.resume_token and (_resume(remedy, here) or remedy.reason is not None):
         return remedy
     for stream in increments(case.source, common.at_source, wanted):
         remedy.transfer(form, stream)

@@ -288,7 +288,7 @@ def _cost(loser: Loser, winner: _Holder, discard: bool, steps: Sequence[Step], m
     member = next(member for member in members if member.system_id == loser.system_id)
     replica = member.replicas.get(loser.dataset)
     host, name = member.hostname, loser.dataset
-    if replica is None:
+    if replica is None or (replica.resume_token and replica.newest is None):
         return f"{host} gets all of {winner.replica.dataset} from {winner.member.hostname}."
     own, size = _lost((loser,), (member,))
     amount = f"{_count(len(own), 'snapshot')} and {_bytes(size)}"

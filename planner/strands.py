@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from shlex import quote
 
 from planner.leaders import Course, Leaderless, course_of
 from planner.outcomes import Outcome
@@ -78,7 +79,12 @@ def _as_leader(course: Course, site: Site) -> Outcome:
 def _never_taken(site: Site, path: str) -> str | None:
     """That a dataset with something in it has no snapshot, so that nobody gets any of it."""
     replica = site.histories[path].replica
-    if replica.newest is not None or (replica.written or 0) < HOLDS_SOMETHING_BYTES:
+    if replica.newest is not None:
+        return None
+    if replica.resume_token:
+        begun = f"{replica.dataset} on {site.host} is only the beginning of a transfer, so that nobody gets it yet"
+        return f"{begun}; if that will not go on, drop it: zfs receive -A {quote(replica.dataset)}"
+    if (replica.written or 0) < HOLDS_SOMETHING_BYTES:
         return None
     return f"{site.host} has no snapshot of {replica.dataset}, so that nobody gets it: take one, or exclude it"
 

@@ -116,6 +116,9 @@ def _not_possible() -> Iterator[Case]:
     yield Case("names too long", [a, deeper], hub_policy())
     unkept = changed(member_with("A", "", {"data": "()"}), written=2**21)
     yield Case("A has no snapshot of what it holds", [unkept, *members_of("B:")], hub_policy())
+    token = encode_resume_token("tank/data@1", "1", None, 300)
+    begun = changed(member_with("A", "", {"data": "()"}), resume_token=token)
+    yield Case("A has only the beginning of it", [begun, *members_of("B:")], hub_policy())
     yield drawn("A: 1 2 B:", min_age_s=10**9)
     a, b = member_with("A", "", {"a": "()", "a/b": "1 2"}), member_with("B", "", {})
     yield Case(

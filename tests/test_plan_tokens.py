@@ -154,6 +154,12 @@ def test_the_beginning_of_a_full_stream_is_not_dropped_under_its_children() -> N
     assert draw(made) == "B abort_receive"
 
 
+def test_a_hub_that_has_only_a_beginning_is_told_so() -> None:
+    hub = replace(broken("", FULL_TOKEN), system_id="A", hostname="hostA")
+    made = plan_group(hub_policy(), [hub, members_of("B: none")[0]], NO_WORK, NOW)
+    assert "is only the beginning of a transfer, so that nobody gets it yet" in reasons(made, "A")
+
+
 def test_an_abort_runs_where_the_token_is() -> None:
     (step,) = with_token("1 3", "1", TOKEN).steps
     assert (step.executor, step.target, step.source, step.resume_token) == ("B", "B", None, TOKEN)

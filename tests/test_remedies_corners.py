@@ -134,6 +134,22 @@ def test_an_increment_that_broke_off_is_dropped_though_there_are_children() -> N
     assert left(decision, hosts, HUB_A)[0][0].type == "abort_receive"
 
 
+def test_a_hub_that_has_only_a_beginning_gets_all_of_the_winners() -> None:
+    hosts = unrelated()
+    hosts["A"].destroy(DATA, recursive=True)
+    begin(pick(hosts, winner="B", policy=HUB_A).steps[0], hosts)
+    option = pick(hosts, winner="B", policy=HUB_A)
+    assert option.steps[0].type == "resume"
+    hosts["B"].write(DATA, 1)
+    hosts["B"].snapshot(DATA, "last")
+    hosts["B"].destroy_snapshots(DATA, [option.steps[0].delivers[0].name])  # so that nobody can send the rest
+    option = pick(hosts, winner="B", policy=HUB_A)
+    assert [step.type for step in option.steps[:2]] == ["abort_receive", "create"]
+    assert "hostA gets all of pool/root/data from hostB" in option.cost
+    follow(decide(option), HUB_A, hosts)
+    assert names(hosts, "A") == names(hosts, "B")
+
+
 @pytest.mark.parametrize("discard", [False, True])
 def test_a_hub_gets_no_name_twice(discard: bool) -> None:
     hosts = diverged(after="3", own="XYZ")
