@@ -166,6 +166,9 @@ def _cause(scene: Scene, course: Course, apart: Sequence[Outcome]) -> str:
     theirs = [snapshot for outcome in apart if outcome.held for snapshot in outcome.held.snapshots]
     if any(scene.has_pruned(leader, dataset, snapshot.guid) for snapshot in theirs):
         return f"{leader.host} has destroyed all that its {dataset} had in common with it"
+    if course.lead.replica.newest is None:
+        there = "only the beginning of a transfer" if course.lead.replica.resume_token else "no snapshot"
+        return f"{dataset} on {leader.host} has {there}"
     where = f"no snapshot is common with {dataset} on {leader.host}. "
     ours = [snapshot.creation for snapshot in course.lead.snapshots if snapshot.creation is not None]
     others = [snapshot.creation for snapshot in theirs if snapshot.creation is not None]

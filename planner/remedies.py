@@ -406,7 +406,7 @@ def discard(case: Case) -> Remedy:
     remedy = Remedy(case)
     here = case.here
     stands = case.relation_of(here) if here is not None else None
-    if case.must_lead and (here is None or (isinstance(stands, Empty) and not here.resume_token)):
+    if case.must_lead and (here is None or isinstance(stands, Empty)):
         nothing = f"{case.target.hostname} has nothing of {case.loser.dataset} to discard"
         return remedy.refuse(f"{nothing}: decide without that")
     if here is None or stands is None:

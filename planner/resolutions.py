@@ -292,6 +292,8 @@ def _cost(loser: Loser, winner: _Holder, discard: bool, steps: Sequence[Step], m
         return f"{host} gets all of {winner.replica.dataset} from {winner.member.hostname}."
     own, size = _lost((loser,), (member,))
     amount = f"{_count(len(own), 'snapshot')} and {_bytes(size)}"
+    if discard and loser.base_guid is None:
+        return f"On {host}, {name} shares no snapshot with {winner.member.hostname}'s to go back to."
     if discard:
         names = f" ({', '.join(snapshot.name for snapshot in own)})" if own else ""
         marks = " Bookmarks made since then go too." if _later_bookmarks(replica, loser) else ""

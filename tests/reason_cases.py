@@ -119,6 +119,8 @@ def _not_possible() -> Iterator[Case]:
     token = encode_resume_token("tank/data@1", "1", None, 300)
     begun = changed(member_with("A", "", {"data": "()"}), resume_token=token)
     yield Case("A has only the beginning of it", [begun, *members_of("B:")], hub_policy())
+    yield Case("A has only the beginning of what B has", [begun, *members_of("B: 2")], hub_policy())
+    yield drawn("A: () B: 2")
     yield drawn("A: 1 2 B:", min_age_s=10**9)
     a, b = member_with("A", "", {"a": "()", "a/b": "1 2"}), member_with("B", "", {})
     yield Case(

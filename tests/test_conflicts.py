@@ -135,6 +135,7 @@ def test_an_orphan_says_its_likely_cause() -> None:
     assert "All that hostA has of it is newer: it was made anew there" in conflict("A: 3 B: 1 2").reason
     assert "All that hostA has of it is older: the other was made anew" in conflict("A: 1 2 B: 3").reason
     assert "They were filled side by side" in conflict("A: 1 3 B: 2").reason
+    assert conflict("A: () B: 2").reason.endswith("tank/data on hostA has no snapshot")
     pruned = Work(gone=Listed((Gone("A", "tank/data", "2"),)))
     reason = conflict("A: 3 B: 1 2", work=pruned).reason
     assert "hostA has destroyed all that its tank/data had in common" in reason

@@ -146,6 +146,8 @@ def test_a_hub_that_has_only_a_beginning_gets_all_of_the_winners() -> None:
     option = pick(hosts, winner="B", policy=HUB_A)
     assert [step.type for step in option.steps[:2]] == ["abort_receive", "create"]
     assert "hostA gets all of pool/root/data from hostB" in option.cost
+    letting_go = pick(hosts, winner="B", policy=HUB_A, discard=True)
+    assert letting_go.refused == "hostA has nothing of pool/root/data to discard: decide without that"
     follow(decide(option), HUB_A, hosts)
     assert names(hosts, "A") == names(hosts, "B")
 
