@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from shlex import quote
 
 from planner.encryption import Unfit, form_for_replica
-from planner.histories import Ahead, FastForward, newest_common, relate
+from planner.histories import Ahead, FastForward, history, newest_common, relate
 from planner.leaders import Course
+from planner.other_groups import sent_by_others
 from planner.paths import is_below, pool_of
 from planner.sites import Scene, Site
 
@@ -54,11 +55,15 @@ def _is_elsewhere(scene: Scene, course: Course, guid: str) -> bool:
 
 
 def _goes_on(scene: Scene, course: Course, old: str, target: Site) -> bool:
-    """Whether a target's dataset has a history under its own name, too, where both names are of datasets that there
-    are: on its leader, and on any member if none is the hub."""
+    """Whether a target's dataset has a history under its own name, too: another group sends to that name, or both names
+    are of datasets that there are, on its leader, and on any member if none is the hub."""
+    held = target.histories[old]
+    elsewhere = (sent for _, sent in sent_by_others(scene, target, target.dataset(old)))
+    if any(newest_common(history(sent), held) is not None for sent in elsewhere):
+        return True
     sites = (course.leader,) if scene.policy.directional else scene.sites
     others = (site.histories.get(old) for site in sites if site is not target and course.path in site.histories)
-    return any(other is not None and newest_common(other, target.histories[old]) is not None for other in others)
+    return any(other is not None and newest_common(other, held) is not None for other in others)
 
 
 def told_to_rename(scene: Scene, course: Course, target: Site) -> str | None:

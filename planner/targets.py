@@ -10,11 +10,12 @@ from planner.histories import Common, Empty, Unclear, is_certain
 from planner.leaders import Course, is_apart
 from planner.model import Lease, Snapshot, Step
 from planner.names import name_problem
+from planner.other_groups import sent_by_others
 from planner.other_names import told_to_rename
 from planner.outcomes import Done, Lack, Outcome, conflict_over, left_out, obstacles, unclear, wish_of
 from planner.outlines import names_of, reach
 from planner.partial import continued, left_behind
-from planner.paths import ancestors, dataset_of, path_of
+from planner.paths import ancestors, path_of
 from planner.sites import Scene, Site
 from planner.sources import Route, Wish, route
 from planner.streams import full, increments
@@ -201,18 +202,8 @@ def _above(scene: Scene, outcome: Outcome, done: Done) -> _Above:
 
 def _brought_by(scene: Scene, target: Site, name: str) -> str | None:
     """The other group that receives a dataset on a target, so that it may not be made empty there."""
-    for each in scene.work.neighbours_in_order:
-        policy, members = each.policy, {member.system_id: member for member in each.members}
-        path = path_of(members[target.id], name) if target.id in members else None
-        if path is None or target.id == policy.hub or not policy.enabled:
-            continue
-        senders = [policy.hub] if policy.hub in members else [other for other in members if other != target.id]
-        names_there = ((members[sender], dataset_of(members[sender], path)) for sender in senders if sender)
-        held = (member.replicas.get(there) or member.absent.get(there) for member, there in names_there)
-        names = (snapshot.name for replica in held if replica is not None for snapshot in replica.snapshots)
-        if selects(policy.include, policy.exclude, path) and any(
-            selects(policy.snapshot_include, policy.snapshot_exclude, snapshot) for snapshot in names
-        ):
+    for policy, held in sent_by_others(scene, target, name):
+        if any(selects(policy.snapshot_include, policy.snapshot_exclude, each.name) for each in held.snapshots):
             return policy.name
     return None
 

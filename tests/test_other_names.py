@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from planner import plan_group
-from planner.model import Plan, Work
+from planner.model import Neighbour, Plan, Work
 from planner.prune import prunable
 from tests.pictures import NOW, hub_policy, member_with, peers_policy, reasons, story
 
@@ -47,6 +47,18 @@ def test_what_both_have_under_different_names_is_needed() -> None:
     needed = {(each.system_id, each.snapshot.name): each.reason for each in verdicts if each.needed}
     assert needed.keys() == {("A", "daily"), ("A", "h2"), ("B", "h2")}
     assert needed["A", "h2"] == "it is the newest snapshot shared with tank/photos on hostB"
+
+
+def test_a_name_by_which_another_group_goes_stays() -> None:
+    """Each hub calls it otherwise: whoever followed the advice of one group would get that of the other."""
+    a, b, c = (member_with(name, "", {"photos" if name != "C" else "pictures": "1 2 3"}) for name in "ABC")
+    there = replace(hub_policy(hub="A", order=("A", "B")), group_id="there")
+    here = hub_policy(hub="C", order=("C", "B"))
+    made = plan_group(here, [c, b], Work(neighbours=(Neighbour(there, (a, b)),)), NOW)
+    assert [step.type for step in made.steps] == ["create", "sync"]
+    assert "under another name" in reasons(plan_group(here, [c, b], Work(), NOW))
+    paused = Work(neighbours=(Neighbour(replace(there, enabled=False), (a, b)),))
+    assert "under another name" in reasons(plan_group(here, [c, b], paused, NOW)), "that group sends nothing"
 
 
 def test_names_with_spaces_are_advised_as_one_types_them() -> None:
