@@ -187,7 +187,10 @@ def _outcome(
     lost, lost_bytes = _lost(losers, members) if discard else ((), 0)
     refused = skips[0].reason if skips else None
     if not steps and refused is None:
-        refused = f"every other member can follow {winner.member.hostname} as it is: there is nothing to resolve"
+        host, dataset = winner.member.hostname, winner.replica.dataset
+        refused = f"every other member can follow {host} as it is: there is nothing to resolve"
+        if losers:
+            refused = f"{host} has no newer snapshot of {dataset} that the group chooses: take one there"
     return Option(
         strategy,
         winner.member.system_id,
@@ -223,7 +226,7 @@ def _losers(
     holders: Sequence[_Holder],
     now: float,
 ) -> tuple[Loser, ...]:
-    """Every member that can't follow the winner as it is; and the hub, if it has none of what wins."""
+    """Every member that can't follow the winner as it is; and the hub, if it lacks any of what wins."""
     losers = []
     won = history(winner.replica)
     for holder in holders:
@@ -231,7 +234,8 @@ def _losers(
             loser = _loser(conflict, holder.member, holder.replica, None)
             case = Case(policy, conflict.path, loser, holder.member, winner.member, won, now)
             stands = case.relation_of(holder.replica)
-            if not isinstance(stands, FastForward) and not _only_unclear(stands, conflict, holder):
+            follows = isinstance(stands, FastForward) and not (case.must_lead and stands.common.ahead)
+            if not follows and not _only_unclear(stands, conflict, holder):
                 losers.append(_loser(conflict, holder.member, holder.replica, stands))
     for member in members:
         lacks = all(holder.member is not member for holder in holders)
@@ -290,7 +294,12 @@ def _cost(loser: Loser, winner: _Holder, discard: bool, steps: Sequence[Step], m
     host, name = member.hostname, loser.dataset
     if replica is None or (replica.resume_token and replica.newest is None):
         return f"{host} gets all of {winner.replica.dataset} from {winner.member.hostname}."
+    there = [step for step in steps if step.target == loser.system_id]
+    sent = _bytes(_send_bytes(there))
     own, size = _lost((loser,), (member,))
+    stays = all(step.type not in ("rename", "rollback") for step in there)
+    if loser.base_guid is not None and stays and (there or (not own and loser.written == 0)):
+        return f"On {host}, {name} goes on with what {winner.member.hostname} has: {sent}."
     amount = f"{_count(len(own), 'snapshot')} and {_bytes(size)}"
     if discard and loser.base_guid is None:
         return f"On {host}, {name} shares no snapshot with {winner.member.hostname}'s to go back to."
@@ -300,7 +309,6 @@ def _cost(loser: Loser, winner: _Holder, discard: bool, steps: Sequence[Step], m
         return (
             f"On {host}, {name} goes back to the common snapshot: {amount} of its own are lost for good{names}.{marks}"
         )
-    sent = _bytes(_send_bytes([step for step in steps if step.target == loser.system_id]))
     if loser.base_guid is None:
         kept = f"with all its {_count(len(replica.snapshots), 'snapshot')}"
         how = f"nothing is shared, so {winner.member.hostname} sends it anew, at first {sent}"

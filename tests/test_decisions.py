@@ -378,6 +378,9 @@ def test_a_strategy_never_touches_the_hub() -> None:
     assert (made.steps, made.decided) == ((), ())
     peers = replace(NEWEST, directional=False, hub=None)
     assert story(plan(hosts, policy=peers)) == ["rename A data", "sync A data", "promote A data"]
+    behind = readonly(newer(diverged(after="", own=""), "B", "Y"), "A", "B")
+    made = plan(behind, policy=NEWEST)
+    assert (made.steps, made.decided) == ((), ()), "nor where it is only behind"
 
 
 def test_what_a_strategy_decided_is_not_done_to_what_it_may_not_touch_by_now() -> None:

@@ -134,6 +134,27 @@ def test_an_increment_that_broke_off_is_dropped_though_there_are_children() -> N
     assert left(decision, hosts, HUB_A)[0][0].type == "abort_receive"
 
 
+@pytest.mark.parametrize("discard", [False, True])
+def test_a_hub_that_is_only_behind_the_winner_gets_what_is_newer(discard: bool) -> None:
+    """Else the winner would be at odds with it as before, and what others lost for it would have gone for nothing."""
+    hosts = diverged(after="", own="XY")
+    hosts["C"] = a_host("C")
+    hosts["C"].receive(DATA, hosts["A"].send(DATA, "1"))
+    hosts["C"].write(DATA, 100)
+    hosts["C"].snapshot(DATA, "Z")
+    option = pick(hosts, winner="B", discard=discard, policy=HUB_A)
+    assert [loser.system_id for loser in option.losers] == ["A", "C"]
+    assert "On hostA, pool/root/data goes on with what hostB has: 200 bytes." in option.cost
+    follow(decide(option), HUB_A, hosts)
+    assert names(hosts, "A") == names(hosts, "B") == ["1", "2", "X", "Y"]
+
+
+def test_a_winner_without_anything_newer_that_the_group_chooses_is_refused() -> None:
+    hosts = diverged(after="", own="X")
+    option = pick(hosts, winner="B", policy=replace(HUB_A, snapshot_exclude=("X",)))
+    assert option.refused == "hostB has no newer snapshot of pool/root/data that the group chooses: take one there"
+
+
 def test_a_hub_that_has_only_a_beginning_gets_all_of_the_winners() -> None:
     hosts = unrelated()
     hosts["A"].destroy(DATA, recursive=True)
