@@ -15,9 +15,9 @@ from handlers.sync import group_plan
 from handlers.sync_groups import get_group, visible_groups
 from handlers.values import from_unix, identity
 from planner import model
+from planner.decisions import way_out
 from planner.model import Conflict, Option, Side, Snapshot, Step
 from planner.paths import pool_of
-from planner.resolutions import choose
 from store import NotFound, group_records
 from store.documents import Decision
 
@@ -75,7 +75,7 @@ def weigh(request: Request, context: GroupPlan, conflict: Conflict, body: Resolv
         raise Invalid.at("resolution_data.system_id", "manual needs the system that wins")
     if data.system_id is not None and data.system_id not in {side.system_id for side in conflict.sides}:
         raise Invalid.at("resolution_data.system_id", "that system has no part in this conflict")
-    option = choose(
+    option = way_out(
         conflict,
         body.strategy,
         data.system_id,

@@ -1,16 +1,17 @@
 """Decisions about conflicts: which are still to be carried out, and what they hold up meanwhile."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
 from planner.admission import admitted, failure_of
 from planner.cases import may_touch
-from planner.model import Conflict, Decision, Option, Skip, Step
+from planner.claims import Claim, claim_on, is_begun
+from planner.model import Conflict, Decision, Member, Option, Policy, Skip, Step, Strategy, Work
 from planner.paths import dataset_of, is_below, is_set_aside
-from planner.remedies import moving
-from planner.resolutions import options, resolution_steps
+from planner.progress import moving
+from planner.resolutions import choose, options, resolution_steps
 from planner.sites import Scene, Site, scene_of
 from planner.transfers import no_room, room_for
 
@@ -42,10 +43,10 @@ class Errand:
         )
 
 
-def errands_of(scene: Scene, decisions: Iterable[Decision]) -> tuple[Errand, ...]:
+def errands_of(scene: Scene, decisions: Iterable[Decision], claims: Sequence[Claim] = ()) -> tuple[Errand, ...]:
     """What is left to do for every decision, by path; nothing for one that is carried out.
 
-    Of two about one dataset, the second waits while the first has steps: they change what it was judged by.
+    Of two about one dataset, the second waits where the first has steps: they change what it was judged by.
     """
     errands: list[Errand] = []
     members = list(scene.members.values())
@@ -53,10 +54,13 @@ def errands_of(scene: Scene, decisions: Iterable[Decision]) -> tuple[Errand, ...
         if decision.strategy == "ignore":
             continue
         steps, skips = resolution_steps(decision, scene.policy, members, scene.uncredited, scene.now)
-        if steps and any(one.decision.path == decision.path and one.changing for one in errands):
-            steps, skips = (), (*skips, *_second(decision, steps))
+        if claimed := _claimed(scene, decision, claims):
+            steps, skips = (), claimed
+        waiting = _second(scene, decision, steps, errands)
+        steps = tuple(step for step in steps if all(step.target != skip.target for skip in waiting))
+        skips = (*skips, *waiting)
         if steps or skips:
-            allowed, refused = admitted(scene, steps, partial(_hindrance, steps))
+            allowed, refused = admitted(scene, steps, partial(_hindrance, decision, steps))
             changing = frozenset((step.target, step.path) for step in steps)
             moved = moving(decision, steps, scene.policy, members, scene.now)
             replaces_hub = any(scene.is_hub(loser.system_id) for loser in decision.losers)
@@ -64,15 +68,39 @@ def errands_of(scene: Scene, decisions: Iterable[Decision]) -> tuple[Errand, ...
     return tuple(errands)
 
 
-def _second(decision: Decision, steps: Sequence[Step]) -> Iterator[Skip]:
-    """Why a decision about a dataset waits for another, for each of its losers."""
-    for loser in decision.losers:
-        if any(step.target == loser.system_id for step in steps):
-            reason = f"another decision about {loser.dataset} is carried out first"
-            yield Skip(decision.path, loser.dataset, loser.system_id, reason)
+def _second(scene: Scene, decision: Decision, steps: Sequence[Step], errands: Sequence[Errand]) -> tuple[Skip, ...]:
+    """The losers that wait for another decision about the dataset: all of them where that changes who is followed."""
+    others = [one for one in errands if one.decision.path == decision.path and one.changing]
+    busy = {loser.system_id for one in others for loser in one.decision.losers}
+    if any(scene.is_hub(loser.system_id) for loser in decision.losers) or any(one.replaces_hub for one in others):
+        busy.add(decision.winner or "")
+    targets = {step.target for step in steps}
+    return tuple(
+        Skip(
+            decision.path,
+            loser.dataset,
+            loser.system_id,
+            f"another decision about {loser.dataset} is carried out first",
+        )
+        for loser in decision.losers
+        if others and loser.system_id in targets and (loser.system_id in busy or decision.winner in busy)
+    )
 
 
-def _hindrance(steps: Sequence[Step], scene: Scene, step: Step) -> str | None:
+def _claimed(scene: Scene, decision: Decision, claims: Sequence[Claim]) -> tuple[Skip, ...]:
+    """All losers, while another group changes what one of them or the winner has, if it began or comes first."""
+    if any(is_begun(scene.members, loser) for loser in decision.losers):
+        return ()
+    first = [claim for claim in claims if claim.begun or claim.group_id < scene.policy.group_id]
+    claim = claim_on(scene.members, decision.path, decision.winner, decision.losers, first)
+    if claim is None:
+        return ()
+    reason = f"what the group {claim.group} decided about {claim.dataset} is carried out first"
+    losers = (loser for loser in decision.losers if loser.system_id in scene.members)
+    return tuple(Skip(decision.path, loser.dataset, loser.system_id, reason) for loser in losers)
+
+
+def _hindrance(decision: Decision, steps: Sequence[Step], scene: Scene, step: Step) -> str | None:
     """Why a step of a resolution, one of several, may not be done now."""
     if not scene.policy.enabled:
         return f"the group {scene.policy.name} is disabled"
@@ -85,7 +113,8 @@ def _hindrance(steps: Sequence[Step], scene: Scene, step: Step) -> str | None:
     filling = _filling(steps, step)
     if filling.source is not None and not scene.policy.window_open:
         return f"the transfer window of the group {scene.policy.name} is closed"
-    for system_id in (filling.source, step.target):
+    # nothing goes back while it can't go on from there
+    for system_id in (filling.source, step.target, decision.winner if step.type == "rollback" else None):
         site = scene.site(system_id)
         barred = site.barred(step.path) if site is not None else None
         if barred is not None:
@@ -112,43 +141,53 @@ def _lack_of_room(steps: Sequence[Step], scene: Scene, step: Step, filling: Step
     return no_room(site, filling.source_dataset, filling.end) if needed > room else None
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A dataset that another group is putting right: it, or its name while it is set aside, is that group's alone."""
-
-    group: str
-    system_id: str
-    dataset: str
-    below: bool  # with all that lies below it
-
-
 def claims_of(scene: Scene) -> tuple[Claim, ...]:
-    """What other groups have decided about their losers and not carried out yet."""
+    """What other groups have decided about their losers, and are carrying out."""
     claims: list[Claim] = []
     for each in scene.work.neighbours_in_order:
         if each.decisions:
             work = replace(scene.work, decisions=each.decisions, neighbours=())
             theirs = scene_of(each.policy, each.members, work, scene.now)
             for errand in errands_of(theirs, each.decisions):
+                begun = any(is_begun(theirs.members, loser) for loser in errand.decision.losers)
+                if not begun and not errand.steps:
+                    continue  # nobody waits for what may not begin
                 for below, places in ((True, errand.moving), (False, errand.changing)):
                     for system, path in sorted(places):
                         dataset = dataset_of(theirs.members[system], path)
-                        claims.append(Claim(each.policy.name, system, dataset, below))
+                        claims.append(Claim(each.policy.group_id, each.policy.name, system, dataset, below, begun))
     return tuple(claims)
 
 
 def hold(errands: Iterable[Errand], claims: Iterable[Claim], path: str, site: Site) -> str | None:
     """Why nothing else may go into a path on a member while a decision is carried out, in whichever group."""
     for claim in claims:
-        name = site.dataset(path)
-        if claim.system_id == site.id and (name == claim.dataset or (claim.below and is_below(name, claim.dataset))):
+        if claim.covers(site.id, site.dataset(path)):
             return f"{site.dataset(path)} waits until what the group {claim.group} decided about it has been done"
     if any(errand.holds_up(path, site) for errand in errands):
         return f"{site.dataset(path)} waits until what was decided about its conflict has been done"
     return None
 
 
-def with_options(scene: Scene, conflicts: Iterable[Conflict], errands: Sequence[Errand]) -> tuple[Conflict, ...]:
+def way_out(
+    conflict: Conflict,
+    strategy: Strategy,
+    winner: str | None,
+    discard: bool,
+    policy: Policy,
+    members: Sequence[Member],
+    work: Work,
+    now: float,
+) -> Option:
+    """What one strategy would do; `refused` says why it can't, or can't yet. `winner` counts for manual only."""
+    scene = scene_of(policy, members, work, now)
+    way = choose(conflict, strategy, winner, discard, policy, members, work, now)
+    return way if way.refused else _unless_claimed(scene, conflict.path, way, claims_of(scene))
+
+
+def with_options(
+    scene: Scene, conflicts: Iterable[Conflict], errands: Sequence[Errand], claims: Sequence[Claim]
+) -> tuple[Conflict, ...]:
     """The conflicts with their ways out and how far each has come.
 
     While a decision is carried out, what its steps bring about on its losers is no conflict of its own.
@@ -163,11 +202,20 @@ def with_options(scene: Scene, conflicts: Iterable[Conflict], errands: Sequence[
         elif _is_brought_about(conflict, pending.get(conflict.path)):
             continue
         else:
-            ways = options(conflict, scene.policy, members, scene.uncredited, scene.now)
+            found = options(conflict, scene.policy, members, scene.uncredited, scene.now)
+            ways = tuple(_unless_claimed(scene, conflict.path, way, claims) for way in found)
         decided = pending.get(conflict.path)
         status: Status = "pending" if decided is not None and conflict.id == decided.conflict_id else "open"
         shown.append(replace(conflict, status="ignored" if conflict.id in ignored else status, options=ways))
     return tuple(shown)
+
+
+def _unless_claimed(scene: Scene, path: str, way: Option, claims: Sequence[Claim]) -> Option:
+    """A way out; refused while another group changes what it was judged by."""
+    claim = claim_on(scene.members, path, way.winner, way.losers, claims)
+    if claim is None:
+        return way
+    return replace(way, refused=f"what the group {claim.group} decided about {claim.dataset} is carried out first")
 
 
 def _is_brought_about(conflict: Conflict, decision: Decision | None) -> bool:

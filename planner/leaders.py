@@ -27,6 +27,7 @@ class Leaderless:
     path: str
     reason: str
     orphaned: bool = False  # the hub has none of it, which is a conflict for those who have
+    is_moving: bool = False  # the hub will have it again; so those wait, too, who have none of it
 
 
 def course_of(scene: Scene, path: str) -> Course | Leaderless:

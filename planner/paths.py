@@ -57,6 +57,11 @@ def is_set_aside(dataset: str) -> bool:
     return _SET_ASIDE.search(dataset) is not None
 
 
+def name_before(dataset: str) -> str:
+    """The name that a dataset had before it, or one above it, was set aside."""
+    return _SET_ASIDE.sub("", dataset)
+
+
 def is_internal(dataset: str) -> bool:
     """Whether ZFS made this dataset for itself, like `tank/data/%recv` during a receive."""
     return "%" in dataset

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from planner.admission import Admitted
 from planner.cells import cell_of
@@ -42,10 +43,11 @@ def plan_group(policy: Policy, members: Sequence[Member], work: Work, now: float
 
 
 def _survey(scene: Scene) -> _Survey:
-    errands = errands_of(scene, scene.work.decisions)
     claims = claims_of(scene)
-    strands = strands_of(scene, lambda path, site: hold(errands, claims, path, site))
-    return _Survey(errands, tuple(strands), with_options(scene, conflicts_of(scene, strands), errands))
+    errands = errands_of(scene, scene.work.decisions, claims)
+    begun = [claim for claim in claims if claim.begun]
+    strands = strands_of(scene, partial(hold, errands, claims), partial(hold, (), begun))
+    return _Survey(errands, tuple(strands), with_options(scene, conflicts_of(scene, strands), errands, claims))
 
 
 def _plan(scene: Scene, survey: _Survey, decided: tuple[Decision, ...]) -> Plan:

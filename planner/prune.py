@@ -18,7 +18,7 @@ from planner.histories import Empty, FastForward, History, Mark, Relation, Unrel
 from planner.model import Bookmark, Member, Plan, Policy, Snapshot, Step, Verdict, Work
 from planner.names import own_bookmark
 from planner.outlines import is_level
-from planner.paths import is_internal, is_set_aside, path_of
+from planner.paths import is_internal, is_set_aside, name_before, path_of
 from planner.resume import decode_resume_token
 from planner.sites import is_fresh
 
@@ -131,9 +131,11 @@ def _cases(
     found: dict[tuple[str, str], tuple[_Copy, _Case]] = {}
     selected: dict[str, bool] = {}
     by_path = _copies_by_path(policy, ordered, now)
+    moved = _copies_by_path(policy, ordered, now, set_aside=True)
     named = _OtherNames(by_path)
     for path, copies in by_path.items():
         needs = _needs(path, copies, work, steps.get(path, ()), hosts)
+        _need_for_moved(needs, copies, moved.get(path, ()))
         named.add_needs(needs, copies)
         needs.add_all((copy.system, copy.history.replica.dataset, elsewhere) for copy in copies)
         _need_for_newcomers(needs, copies, ordered)
@@ -144,14 +146,17 @@ def _cases(
     return iter([found[key] for key in keys if key in found])
 
 
-def _copies_by_path(policy: Policy, members: Iterable[Member], now: float) -> dict[str, list[_Copy]]:
+def _copies_by_path(
+    policy: Policy, members: Iterable[Member], now: float, set_aside: bool = False
+) -> dict[str, list[_Copy]]:
+    """What the members have of each dataset; or what was set aside, or moved along with that, by its name before."""
     copies: dict[str, list[_Copy]] = {}
     chosen: dict[str, bool] = {}
     for member in members:
         counts = is_fresh(policy, member, now)
         for name, replica in {**member.absent, **member.replicas}.items():
-            path = path_of(member, name)
-            if path is None or is_internal(name) or is_set_aside(name):
+            path = path_of(member, name_before(name) if set_aside else name)
+            if path is None or is_internal(name) or is_set_aside(name) != set_aside:
                 continue
             if path not in chosen:
                 chosen[path] = selects(policy.include, policy.exclude, path)
@@ -196,6 +201,16 @@ def _needs(path: str, copies: Sequence[_Copy], work: Work, steps: Iterable[Step]
     return needs
 
 
+def _need_for_moved(needs: _Needs, copies: Iterable[_Copy], moved: Iterable[_Copy]) -> None:
+    """What is shared with a dataset that was set aside, or moved along: once it has its name back, it goes on."""
+    for one in moved:
+        others = [copy for copy in copies if copy.system != one.system]
+        for copy in others:
+            _need_common(needs, copy, one)
+            _need_common(needs, one, copy)
+        _need_resumable(needs, one, others)
+
+
 def _needed_elsewhere(work: Work, now: float) -> _Elsewhere:
     """What the members of other groups need of the systems that they share with this one."""
     found: dict[tuple[str, str], list[tuple[str, _Need]]] = {}
@@ -205,9 +220,11 @@ def _needed_elsewhere(work: Work, now: float) -> _Elsewhere:
         clones, stops = _clones(members), _unaccepted(members, work)
         selected: dict[str, bool] = {}
         by_path = _copies_by_path(each.policy, members, now)
+        moved = _copies_by_path(each.policy, members, now, set_aside=True)
         named = _OtherNames(by_path)
         for path, copies in by_path.items():
             needs = _needs(path, copies, theirs, (), {})
+            _need_for_moved(needs, copies, moved.get(path, ()))
             named.add_needs(needs, copies)
             if stop := stops.get(path) or _unreadable(copies):
                 _need_all(needs, copies, stop)
@@ -269,10 +286,13 @@ class _OtherNames:
 
     def add_needs(self, needs: _Needs, copies: Sequence[_Copy]) -> None:
         """The newest such snapshot of each copy, and each such bookmark."""
-        there = {copy.system for copy in copies}
-        for system in sorted(self._copies.keys() - there):
+        there = {copy.system: copy for copy in copies}
+        for system in sorted(self._copies):
             known = self._by_guid(system)
             for copy in copies:
+                under_its_name = there.get(system)
+                if under_its_name is not None and (under_its_name is copy or _share(copy, under_its_name)):
+                    continue
                 newest = next((s.guid for s in reversed(copy.history.snapshots) if s.guid in known), None)
                 for guid in dict.fromkeys((newest, *copy.history.marks)):
                     if guid is not None and (other := known.get(guid)) is not None:
@@ -285,6 +305,10 @@ class _OtherNames:
                 guid: copy for copy in self._copies[system] for guid in (*copy.history.places, *copy.history.marks)
             }
         return self._found[system]
+
+
+def _share(one: _Copy, other: _Copy) -> bool:
+    return next(_newest_shared(one.history, other.history, raw=False), None) is not None
 
 
 def _newest_shared(one: History, other: History, raw: bool) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""How a decided conflict is put right: the steps that are left to do, judged by what is there now.
+"""How one loser of a decided conflict is put right.
 
 Under keep, a losing dataset is renamed, the winner's increment is received in its place as a clone of the common
 past (a full stream where there is none), and promoted; the datasets below it get their names back. Nothing is
@@ -6,12 +6,11 @@ destroyed, and what was set aside costs only what was its own (tried on OpenZFS 
 dataset is rolled back to the common snapshot, and goes on from there like any other.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from shlex import quote
 
-from planner.cases import Case, Remedy, may_touch, properties_of
-from planner.credits import apply_credits
+from planner.cases import Case, Remedy, properties_of
 from planner.encryption import Form, Unfit, form_for_new, form_for_replica, is_cipher
 from planner.histories import (
     Common,
@@ -25,110 +24,12 @@ from planner.histories import (
     is_certain,
     newest_common,
 )
-from planner.model import Decision, Loser, Member, Policy, Replica, Skip, Step, Work
+from planner.model import Member, Replica, Step
 from planner.names import LONGEST_NAME
-from planner.paths import dataset_of, is_below, is_internal, is_set_aside, pool_imported
+from planner.paths import is_internal, is_set_aside
 from planner.resume import decode_resume_token
 from planner.streams import full, increments
 from planner.transfers import can_continue, undroppable
-
-
-def resolution_steps(
-    decision: Decision, policy: Policy, members: Sequence[Member], work: Work, now: float
-) -> tuple[tuple[Step, ...], tuple[Skip, ...]]:
-    """What is left to do for a decision, in order, and what can't be done now and why. Both empty: it is resolved.
-
-    With the work's credits, each step goes as it is done, and the others stay as they are.
-    """
-    return _what_is_left(decision, policy, apply_credits(members, work), work, now)
-
-
-def _what_is_left(
-    decision: Decision, policy: Policy, members: Sequence[Member], work: Work, now: float
-) -> tuple[tuple[Step, ...], tuple[Skip, ...]]:
-    by_id = {member.system_id: member for member in members}
-    winner = by_id.get(decision.winner or "")
-    if winner is None:
-        return (), ()
-    places = {system: place for place, system in enumerate(policy.order)}
-    replica = winner.replicas.get(dataset_of(winner, decision.path))
-    remedies: list[Remedy] = []
-    for loser in sorted(decision.losers, key=lambda one: (places.get(one.system_id, len(places)), one.system_id)):
-        target = by_id.get(loser.system_id)
-        if target is None or (decision.automatic and not may_touch(policy, target, loser)):
-            continue
-        name = dataset_of(winner, decision.path)
-        case = Case(policy, decision.path, loser, target, winner, history(replica or Replica(name)), now)
-        reason = _lost_by(winner, name, loser) if replica is None else _waits(case, members, work)
-        remedies.append(Remedy(case).refuse(reason) if reason else discard(case) if decision.discard else keep(case))
-    void = next((remedy.reason for remedy in remedies if remedy.is_void), None)
-    for remedy in remedies if void is not None else ():
-        # with one loser judged wrongly, none goes back: what another has lost would come again from the first
-        remedy.reason = remedy.reason or (void if remedy.steps else None)
-        remedy.steps.clear()
-    return tuple(step for remedy in remedies for step in remedy.steps), tuple(
-        Skip(decision.path, remedy.case.loser.dataset, remedy.case.target.system_id, remedy.reason)
-        for remedy in remedies
-        if remedy.reason is not None
-    )
-
-
-def _lost_by(winner: Member, name: str, loser: Loser) -> str:
-    """That the winner has nothing to put in a loser's place."""
-    if not pool_imported(winner, name):
-        return f"the pool of {name} is not in the inventory of {winner.hostname}"
-    why = f"{winner.hostname} no longer has {name}, so what was decided about {loser.dataset} can't be done"
-    return f"{why}: decide again, or rename back what was set aside"
-
-
-def _waits(case: Case, members: Sequence[Member], work: Work) -> str | None:
-    """Why nothing can be done for a loser yet."""
-    if not pool_imported(case.target, case.loser.dataset):
-        return f"the pool of {case.loser.dataset} is not in the inventory of {case.target.hostname}"
-    for other in work.decisions:
-        if other.path != case.path and is_below(case.path, other.path):
-            steps, _ = _what_is_left(other, case.policy, members, work, case.now)
-            closed = moving(other, steps, case.policy, members, case.now)
-            if any(system == case.target.system_id and is_below(case.path, path) for system, path in closed):
-                return f"the conflict of {other.path or 'the root'}, which lies above it, is resolved first"
-    return None
-
-
-def moving(
-    decision: Decision, steps: Sequence[Step], policy: Policy, members: Sequence[Member], now: float
-) -> frozenset[tuple[str, str]]:
-    """The system and path of each dataset that a decision takes elsewhere or keeps a place for: all below waits too.
-
-    A place is kept while the winner may still fill it: not for a history that the winner has lost, too.
-    """
-    by_id = {member.system_id: member for member in members}
-    found = {(step.target, step.path) for step in steps if step.type == "rename"}
-    filled = {step.target for step in steps if step.path == decision.path}
-    winner = by_id.get(decision.winner or "")
-    for loser in decision.losers:
-        target = by_id.get(loser.system_id)
-        if winner is not None and target is not None and loser.aside in target.replicas:
-            name = dataset_of(winner, decision.path)
-            source = history(winner.replicas.get(name, Replica(name)))
-            case = Case(policy, decision.path, loser, target, winner, source, now)
-            found |= {(target.system_id, path) for path in _open_places(case, target.system_id in filled)}
-    return frozenset(found)
-
-
-def _open_places(case: Case, filled: bool) -> set[str]:
-    """The paths of what was set aside that have nothing in their place yet, and will get it."""
-    here, old, lead = case.here, case.aside, case.source.replica.dataset
-    assert old is not None, "it was set aside"
-    if here is None or (here.resume_token and not here.snapshots):
-        waits = filled or case.is_early or not pool_imported(case.winner, lead)
-        return {case.path} if waits or newest_common(case.source, history(old)) else set()
-    if here.snapshots or lead not in case.winner.replicas:
-        return set()
-    above = f"{old.dataset}/"  # only a person can put this right; what went along with it waits for its name
-    below = {name[len(above) :].partition("/")[0] for name in case.target.replicas if name.startswith(above)}
-    left = {name for name in below if f"{here.dataset}/{name}" not in case.target.replicas}
-    return {f"{case.path}/{name}" if case.path else name for name in left}
-
 
 # --- keep: nothing is destroyed ------------------------------------------------------------------
 
@@ -144,9 +45,9 @@ def keep(case: Case) -> Remedy:
     if old is None:
         if here is None or isinstance(case.relation_of(here), FastForward):
             return _catch_up(remedy, here)
-        problem = _rename_problem(case, here)
-        if problem is not None:
-            return remedy.refuse(problem)
+        problem, new = _rename_problem(case, here), _has_gone_on(case, here)
+        if problem is not None or new is not None:
+            return remedy.refuse(problem or new or "", is_void=new is not None)
         old = here
         _set_aside(remedy, here)
         here = None
@@ -192,6 +93,19 @@ def _rename_problem(case: Case, here: Replica) -> str | None:
     if longest > LONGEST_NAME:
         return f"names below {here.dataset} are too long to set it aside as {case.loser.aside}"
     return None
+
+
+def _has_gone_on(case: Case, here: Replica) -> str | None:
+    """That a hub that is to give way has data of its own of which nobody knew when it was decided about."""
+    mine = history(here)
+    base = mine.find(case.loser.base_guid or "")
+    since = mine.after(base) if base is not None else None
+    new = {each.guid for each in since or () if is_certain(each) and each.written != 0} - set(
+        case.loser.removable_guids
+    )
+    if not case.must_lead or new <= set(case.loser.removable_guids):
+        return None
+    return f"{here.dataset} on {case.target.hostname} has new snapshots of its own since it was decided: decide again"
 
 
 def _set_aside(remedy: Remedy, here: Replica) -> None:

@@ -10,7 +10,7 @@ from planner.encryption import is_cipher
 from planner.histories import FastForward, Relation, Unclear, history, is_certain, newest_common
 from planner.model import Conflict, Decision, Loser, Member, Option, Policy, Replica, Snapshot, Step, Strategy, Work
 from planner.paths import dataset_of, path_of
-from planner.remedies import resolution_steps
+from planner.progress import resolution_steps
 
 __all__ = ["choose", "options", "resolution_steps"]
 

@@ -24,17 +24,27 @@ class Strand:
         return self.course.path
 
 
-def strands_of(scene: Scene, hold: Hold) -> list[Strand]:
-    """Every selected dataset that any member has, those above before those below."""
+def strands_of(scene: Scene, hold: Hold, unsettled: Hold) -> list[Strand]:
+    """Every selected dataset that any member has, those above before those below.
+
+    `unsettled` says why what a member has is not to be followed now.
+    """
     paths = {path for site in scene.sites for path in site.histories}
     done: dict[tuple[str, str], Outcome] = {}
     strands: list[Strand] = []
     for path in sorted(paths, key=lambda path: path.split("/")):
-        course = course_of(scene, path)
+        course = _unless_unsettled(scene, course_of(scene, path), unsettled)
         outcomes = tuple(_outcomes(scene, course, hold, done))
         done.update({(path, outcome.site.id): outcome for outcome in outcomes})
         strands.append(Strand(course, outcomes))
     return strands
+
+
+def _unless_unsettled(scene: Scene, course: Course | Leaderless, unsettled: Hold) -> Course | Leaderless:
+    """The course; none while the hub's dataset is moved, so that what is under its name now is not its history."""
+    hub = scene.site(scene.policy.hub) if scene.policy.directional else None
+    reason = unsettled(course.path, hub) if hub is not None else None
+    return Leaderless(course.path, reason, is_moving=True) if reason is not None else course
 
 
 def _outcomes(
@@ -42,7 +52,7 @@ def _outcomes(
 ) -> Iterator[Outcome]:
     for site in scene.sites:
         if isinstance(course, Leaderless):
-            if course.path in site.histories:
+            if course.path in site.histories or course.is_moving:
                 yield unled(scene, _without_leader(course, site), hold(course.path, site))
         elif site is course.leader:
             yield _as_leader(course, site)
@@ -93,7 +103,8 @@ def _without_leader(course: Leaderless, site: Site) -> Outcome:
     unfit = site.unfit(course.path)
     if unfit is not None:
         return Outcome(course.path, site, reasons=(unfit,))
-    has_some = site.histories[course.path].replica.newest is not None
-    reason = course.reason if has_some else _never_taken(site, course.path)
+    held = site.histories.get(course.path)
+    has_some = held is not None and held.replica.newest is not None
+    reason = course.reason if has_some or course.is_moving else _never_taken(site, course.path)
     reasons = (reason,) if reason else ()
     return Outcome(course.path, site, reasons=reasons, apart=course.orphaned and has_some)

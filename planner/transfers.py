@@ -205,7 +205,7 @@ def continued_elsewhere(scene: Scene, path: str, target: Site, token: ResumeToke
 
 def undroppable(target: Member, dataset: str) -> str | None:
     """Why the beginning of a full stream can't be dropped: that destroys the dataset, which ZFS refuses where it has
-    children (cannot destroy: filesystem has children)."""
+    children (cannot destroy: dataset already exists)."""
     below = [name for name in target.replicas if name.startswith(f"{dataset}/") and not is_internal(name)]
     if not below:
         return None

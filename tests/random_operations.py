@@ -180,6 +180,7 @@ def _place(rng: Random, hosts: Hosts, near: Dataset) -> str:
 
 def _promote(rng: Random, hosts: Hosts, near: Dataset) -> Operation | None:
     clones = [kept for pools in hosts.values() for kept in pools.datasets.values() if kept.origin]
+    clones = [kept for kept in clones if not kept.newborn]  # what is written then is not looked into
     if clones and rng.random() < 0.7:
         clone = rng.choice(clones)
         origin = host_of(hosts, clone.name).dataset((clone.origin or "").partition("@")[0])

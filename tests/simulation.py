@@ -274,12 +274,15 @@ def follows_hub(group: Group, host: Host) -> bool:
 
 def unexplained(group: Group, plan: Plan) -> list[str]:
     """What is not in sync, without one of the reasons that are left to people. Nothing takes the place of a pool."""
+    hub = group.options["hub_system_id"]
+    pools = {cell.path for cell in plan.cells if cell.system_id == hub and "/" not in cell.dataset and not cell.newest}
     return [
         f"{group.name}: {cell.path} on {cell.dataset}: {cell.status} {cell.why}"
         for cell in plan.cells
         if cell.status != "in_sync"
         and "/" in cell.dataset
         and APART not in cell.path
+        and cell.path not in pools
         and not any(words in cell.why for words in REASONS)
     ]
 

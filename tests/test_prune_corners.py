@@ -10,7 +10,7 @@ from planner.model import Decision, Gone, Listed, Neighbour, Plan, Snapshot, Wor
 from planner.prune import prunable
 from planner.resolutions import choose
 from tests.boxes import COLUMNS, empty_boxes, listing
-from tests.pictures import NOW, draw, hub_policy, members_of, reasons
+from tests.pictures import NOW, draw, hub_policy, member_with, members_of, reasons, story
 from tests.test_prune import NOW as PRUNED_AT
 from tests.test_prune import POLICY, droppable, judge, members, step
 
@@ -180,6 +180,41 @@ def test_nothing_is_discarded_for_what_the_winner_lost_meanwhile(before: str, af
     made = plan_group(policy, [members_of(f"A: {after}")[0], b], work, NOW)
     assert draw(made).partition(",")[0] == drawn
     assert ("hostA has lost what was to come" in reasons(made, "B")) == (drawn == "B diverged")
+
+
+# --- what is set aside, or has another name -------------------------------------------------------
+
+
+@pytest.mark.parametrize("in_the_group", [True, False])
+def test_the_base_of_what_moved_along_stays_while_it_has_no_name(in_the_group: bool) -> None:
+    """B's data is half way set aside, its child along with it; the window may be closed for weeks."""
+    a = member_with("A", "", {"data": "1 2 3", "data/kid": "#2@zfs-sync-2 3 4"})
+    b = member_with("B", "", {"data.aside-0123abcd": "1 2 X", "data.aside-0123abcd/kid": "2"})
+    c = member_with("C", "", {"data/kid": "2 3 4"})
+    gone = Listed((Gone("A", "tank/data/kid", "2", hub_of=("g",)),))
+    mirror = hub_policy(delete="mirror")
+    neighbours = () if in_the_group else (Neighbour(replace(mirror, group_id="h"), (a, b, c)),)
+    members = [a, b, c] if in_the_group else [a, c]
+    made = plan_group(mirror, members, Work(gone=gone, neighbours=neighbours), NOW)
+    assert not {step.type for step in made.steps} & {"delete", "release"}
+    if not in_the_group:
+        assert story(plan_group(mirror, members, Work(gone=gone), NOW)) == [
+            "delete tank/data/kid",
+            "release tank/data/kid",
+        ]
+
+
+@pytest.mark.parametrize("anew", ["", "9", "()"])
+def test_what_a_renamed_dataset_goes_on_from_stays_though_its_old_name_is_another_dataset_now(anew: str) -> None:
+    members = [
+        member_with("A", "", {"pictures": "2@old 3", "photos": anew}),
+        member_with("B", "", {"photos": "1@older 2@old"}),
+    ]
+    policy = hub_policy(snapshot_exclude=("old*",))
+    plan = plan_group(policy, members, Work(), NOW)
+    needed = {(v.system_id, v.snapshot.name) for v in prunable(policy, members, Work(), plan, NOW) if v.needed}
+    assert {("A", "old"), ("B", "old")} <= needed
+    assert ("B", "older") not in needed
 
 
 # --- two groups, one target ----------------------------------------------------------------------

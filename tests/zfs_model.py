@@ -49,7 +49,7 @@ class Pools(Streams):
                 raise Refused(f"cannot destroy snapshot {full}: dataset is busy")
             if full in clones:
                 raise Refused(f"cannot {verb} '{full}': snapshot has dependent clones")
-            if dataset.partial and dataset.partial.parts[0].from_guid == snap.guid:
+            if dataset.partial and dataset.partial_of == snap.guid:
                 raise Refused(f"cannot {verb} '{full}': dataset is busy")
 
     def create(
@@ -194,7 +194,12 @@ class Pools(Streams):
         younger = [known for known in dataset.snapshots if known.createtxg > goal.createtxg]
         if younger and not recursive:
             raise Refused(f"cannot rollback to '{name}@{snap}': more recent snapshots or bookmarks exist")
-        self._unclaimed(dataset, younger, "rollback")
+        held = [known for known in younger if known.holds]
+        self._unclaimed(dataset, [known for known in younger if not known.holds], "rollback")
+        if held:  # zfs destroys all that it can, and then gives up
+            dataset.snapshots = [known for known in dataset.snapshots if known not in younger or known in held]
+            dataset.bookmarks = [known for known in dataset.bookmarks if known.createtxg <= goal.createtxg]
+            self._unclaimed(dataset, held, "rollback")
         dataset.snapshots = [known for known in dataset.snapshots if known not in younger]
         dataset.bookmarks = [known for known in dataset.bookmarks if known.createtxg <= goal.createtxg]
         dataset.blocks = goal.blocks

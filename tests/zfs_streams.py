@@ -61,11 +61,14 @@ class Streams(Contents):
         if base is not None:
             full = base if "/" in base else name + (base if base[0] in "@#" else "@" + base)
             first = self.find(full)
-            if not self._is_earlier(full, first, name, last):
-                raise Refused(f"cannot send '{name}@{end}': incremental source is not an earlier snapshot")
         locked = dataset.encryption != "off" and not raw and not dataset.key_loaded
+        unreadable = Refused(f"cannot send '{name}@{end}': dataset key must be loaded")
+        if first is not None and locked and "#" in full:
+            raise unreadable
+        if first is not None and not self._is_earlier(full, first, name, last):
+            raise Refused(f"cannot send '{name}@{end}': incremental source is not an earlier snapshot")
         if locked and not intermediates:
-            raise Refused(f"cannot send '{name}@{end}': dataset key must be loaded")
+            raise unreadable
         ends = [last]
         if intermediates:
             known = dataset.snapshots
@@ -250,6 +253,8 @@ class Streams(Contents):
     def _keep_part(self, asked: Receiving, target: Dataset, got: Part) -> None:
         """What came stays with -s. Without it nothing does, not what came before either, nor a dataset it began."""
         if asked.resumable:
+            if target.partial is None:
+                target.partial_of = target.snapshots[-1].guid if target.snapshots else None
             target.partial = replace(asked.stream, parts=(replace(got, complete=False),), resumed=False, package=False)
         elif target.snapshots:
             target.partial = None
@@ -288,7 +293,7 @@ class Streams(Contents):
             raise Refused(f"'{name}' does not have any resumable receive state to abort")
         if dataset.newborn:
             if self.below(name):
-                raise Refused(f"cannot destroy '{name}': filesystem has children")
+                raise Refused(f"cannot destroy '{name}': dataset already exists")  # what it means are children
             del self.datasets[name]
         dataset.partial = None
 

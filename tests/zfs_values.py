@@ -91,6 +91,7 @@ class Dataset:
     properties: dict[str, str] = field(default_factory=dict)  # the local ones
     mounted: bool = False
     partial: Stream | None = None  # what `receive -s` keeps of a stream that broke off
+    partial_of: str | None = None  # the guid of the snapshot that was the newest when that began: it is a clone of it
 
     @property
     def newborn(self) -> bool:

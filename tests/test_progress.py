@@ -1,0 +1,116 @@
+"""Decisions that the group has left behind: what is not begun is not begun any more, what is begun is ended."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from planner import plan_group
+from planner.model import Decision, Member, Plan, Policy, Work
+from planner.resolutions import choose
+from tests.pictures import NOW, draw, hub_policy, member_with, members_of, peers_policy, reasons, story
+
+
+def decided(members: list[Member], winner: str = "A", discard: bool = False, policy: Policy | None = None) -> Decision:
+    """What a person decides about the only conflict there is."""
+    policy = policy or hub_policy()
+    (conflict,) = [c for c in plan_group(policy, members, Work(), NOW).conflicts if c.type != "missing"]
+    option = choose(conflict, "manual", winner, discard, policy, members, Work(), NOW)
+    assert option.refused is None
+    return Decision(conflict.id, conflict.path, "manual", winner, discard, option.losers)
+
+
+def plan(decisions: Decision | tuple[Decision, ...], members: list[Member], policy: Policy | None = None) -> Plan:
+    several = (decisions,) if isinstance(decisions, Decision) else decisions
+    return plan_group(policy or hub_policy(), members, Work(decisions=several), NOW)
+
+
+def half_way(decision: Decision, arrived: str | None = None, kid: str | None = None) -> Member:
+    """B with `1 2 X` set aside, and perhaps the clone that takes its place, and what moved along."""
+    aside = decision.losers[0].aside.removeprefix("tank/")
+    found = member_with("B", "", {aside: "1 2 X", **({f"{aside}/kid": kid} if kid else {})})
+    if arrived is None:
+        return found
+    clone = replace(member_with("B", "", {"data": arrived}).replicas["tank/data"], origin=f"tank/{aside}@2")
+    return replace(found, replicas={**found.replicas, "tank/data": clone})
+
+
+APART = "A: 1 2 3  B: 1 2 X"
+
+
+@pytest.mark.parametrize("discard", [False, True])
+@pytest.mark.parametrize("fields", [{"exclude": ("data",)}, {"include": ("other",)}])
+def test_nothing_is_begun_in_a_dataset_that_the_group_no_longer_chooses(fields: Any, discard: bool) -> None:
+    decision = decided(members_of(APART), discard=discard)
+    made = plan(decision, members_of(APART), hub_policy(**fields))
+    assert made.steps == ()
+    assert "the group group no longer chooses tank/data" in reasons(made, "B")
+    if not discard:
+        begun = [members_of(APART)[0], half_way(decision)]
+        assert draw(plan(decision, begun, hub_policy(**fields))) == "B 2-3, B promote"
+
+
+@pytest.mark.parametrize("discard", [False, True])
+def test_nothing_is_begun_below_a_root_that_the_member_no_longer_has(discard: bool) -> None:
+    a, b = members_of(APART)
+    made = plan(decided([a, b], discard=discard), [a, replace(b, root="tank/elsewhere")])
+    assert "has another root than when it was decided about tank/data: decide again" in reasons(made, "B")
+    assert not [step for step in made.steps if step.type in ("rename", "rollback")]
+
+
+def test_nothing_is_rolled_back_while_the_winner_can_send_nothing() -> None:
+    decision = decided(members_of(APART), discard=True)
+    away = plan(decision, members_of("A-: 1 2 3  B: 1 2 X"))
+    assert (away.steps, "the inventory of hostA is stale" in reasons(away, "B")) == ((), True)
+    paused = plan(decision, members_of(APART), hub_policy(paused_systems=frozenset("A")))
+    assert (paused.steps, "hostA is paused" in reasons(paused, "B")) == ((), True)
+    assert draw(plan(decision, members_of(APART))) == "B rollback, B diverged"
+
+
+def test_a_new_hub_does_not_give_way_with_what_it_took_since() -> None:
+    """A was to win over B and C; then C took over."""
+    decision = decided(members_of("A: 1 2 3  B: 1 2 X  C: 1 2 X"))
+    made = plan(decision, members_of("A: 1 2 3  B: 1 2 X  C: 1 2 X Y"), hub_policy(hub="C"))
+    assert draw(made, usual="C") == "B X-Y, A diverged"
+    assert "hostC has new snapshots of its own since it was decided: decide again" in reasons(made, "C")
+    assert [c.status for c in made.conflicts if c.type == "diverged"] == ["open"]
+
+
+@pytest.mark.parametrize(("since", "begins"), [("", True), (" x", True), (" Y", False), (" y?", False)])
+def test_a_hub_gives_way_with_no_data_that_nobody_knew_of(since: str, begins: bool) -> None:
+    decision = decided(members_of("A: 1 2 X  B: 1 2 3"), winner="B")
+    steps = plan(decision, members_of(f"A: 1 2 X{since}  B: 1 2 3")).steps
+    assert [step.type for step in steps[:1]] == (["rename"] if begins else [])
+
+
+def test_nothing_is_set_aside_for_a_history_that_the_hub_does_not_share() -> None:
+    decision = decided(members_of("A: 1 2 3  B: 1 2 X  C: 1 2"))
+    made = plan(decision, members_of("A: 1 2 3  B: 1 2 X  C: 1 2 Y"), hub_policy(hub="C"))
+    assert made.steps == ()
+    assert "hostC, the hub, has another history of tank/data than hostA: decide again" in reasons(made, "B")
+
+
+def test_what_is_half_way_waits_for_a_person_when_the_winner_has_left() -> None:
+    a, _, c = members_of("A: 1 2 3  B: 1 2 X  C: 1 2 3")
+    peers = peers_policy(order=("B", "C"))
+    decision = decided([a, *members_of("B: 1 2 X")])
+    made = plan(decision, [half_way(decision, kid="1 2"), c], peers)
+    assert made.steps == ()
+    aside = decision.losers[0].aside
+    assert f"add it again, or take back what was set aside: zfs rename {aside} tank/data" in reasons(made, "B")
+    made = plan(decision, [half_way(decision, arrived="3", kid="1 2"), c], peers)
+    assert made.steps == ()
+    assert f"zfs promote tank/data, and rename back what lies below {aside}" in reasons(made, "B")
+    assert story(plan(decision, [*members_of("B: 1 2"), c], peers)) == ["sync tank/data"], "it was taken back"
+
+
+@pytest.mark.parametrize("group", [f"g{number}" for number in range(6)])  # whichever decision's id comes first
+def test_only_those_wait_for_another_decision_who_are_part_of_it(group: str) -> None:
+    policy = replace(hub_policy(), group_id=group)
+    first = decided(members_of("A: 1 2 3  B: 1 2 X  C: 1 2 3"), policy=policy)
+    members = members_of("A: 1 2 3 4  B-: 1 2 X  C: 1 2 3 Y")
+    made = plan_group(policy, members, Work(decisions=(first,)), NOW)
+    (conflict,) = [c for c in made.conflicts if c.type == "diverged"]
+    option = choose(conflict, "manual", "A", False, policy, members, Work(), NOW)
+    second = replace(first, conflict_id=conflict.id, losers=option.losers)
+    assert draw(plan((first, second), members, policy)).startswith("C rename, C 3-4, C promote")
