@@ -310,6 +310,16 @@ def _decided(case: Case) -> Iterator[Case]:
     yield replace(after("twice", [a, b]), work=Work(decisions=(first, keep)))
     lease = lease_of(case_step(), action_id="x", target="B", target_dataset="tank/data", group_id="y")
     yield replace(after("another step runs", [a, b]), work=Work(decisions=(keep,), leases=(lease,)))
+    yield from _half_way(case, keep)
+
+
+def _half_way(case: Case, keep: Decision) -> Iterator[Case]:
+    """A loser that is set aside, and what may come of that."""
+    a, b = case.members
+
+    def after(title: str, members: Sequence[Member], **fields: Any) -> Case:
+        return Case(f"decided: {title}", members, replace(case.policy, **fields), Work(decisions=(keep,)))
+
     aside = keep.losers[0].aside
     old = replace(b.replicas["tank/data"], dataset=aside)
     pool = b.replicas["tank"]
