@@ -133,8 +133,13 @@ def _filling(steps: Sequence[Step], step: Step) -> Step:
 def _lack_of_room(steps: Sequence[Step], scene: Scene, step: Step, filling: Step) -> str | None:
     """Why the target can't hold what comes with a step, and all before it."""
     site = scene.site(step.target)
-    room = room_for(site, step.target_dataset) if site else None
-    if site is None or room is None or filling.end is None or filling.source_dataset is None:
+    if site is None:
+        return None
+    room = room_for(site, step.target_dataset)
+    if filling.base is None or filling.origin is not None:  # the quota of what is set aside goes along with it
+        above = room_for(site, step.target_dataset.rpartition("/")[0])
+        room = above if above is not None else room
+    if room is None or filling.end is None or filling.source_dataset is None:
         return None
     before = steps[: steps.index(filling) + 1]
     needed = sum(one.estimated_size_bytes or 0 for one in before if one.target == step.target)
@@ -164,9 +169,19 @@ def hold(errands: Iterable[Errand], claims: Iterable[Claim], path: str, site: Si
     for claim in claims:
         if claim.covers(site.id, site.dataset(path)):
             return f"{site.dataset(path)} waits until what the group {claim.group} decided about it has been done"
-    if any(errand.holds_up(path, site) for errand in errands):
-        return f"{site.dataset(path)} waits until what was decided about its conflict has been done"
-    return None
+    return _HELD.format(site.dataset(path)) if any(errand.holds_up(path, site) for errand in errands) else None
+
+
+_HELD = "{} waits until what was decided about its conflict has been done"
+
+
+def moved(errands: Iterable[Errand], claims: Iterable[Claim], path: str, hub: Site) -> str | None:
+    """Why what the hub has, or has not, under a path is not its history: that is half way to its name."""
+    elsewhere = hold((), (claim for claim in claims if claim.begun), path, hub)
+    if elsewhere is not None or path in hub.histories:
+        return elsewhere
+    along = (errand.holds_up(path, hub) for errand in errands if errand.decision.path != path)
+    return _HELD.format(hub.dataset(path)) if any(along) else None
 
 
 def way_out(

@@ -69,9 +69,14 @@ def history(replica: Replica) -> History:
 def marks_of(replica: Replica) -> dict[str, Bookmark]:
     """A replica's bookmarks by guid."""
     if replica.marks is None:
-        object.__setattr__(replica, "marks", {mark.guid: mark for mark in replica.bookmarks if mark.guid})
+        object.__setattr__(replica, "marks", {mark.guid: mark for mark in _last_name_first(replica) if mark.guid})
     assert replica.marks is not None
     return replica.marks
+
+
+def _last_name_first(replica: Replica) -> list[Bookmark]:
+    """The bookmarks so that of several of one snapshot the first by name comes last, in whatever order they came."""
+    return sorted(replica.bookmarks, key=lambda mark: mark.name, reverse=True)
 
 
 def is_certain(snapshot: Snapshot) -> bool:

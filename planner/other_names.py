@@ -6,8 +6,9 @@ from shlex import quote
 from planner.encryption import Unfit, form_for_replica
 from planner.histories import Ahead, FastForward, history, newest_common, relate
 from planner.leaders import Course
+from planner.names import LONGEST_NAME
 from planner.other_groups import sent_by_others
-from planner.paths import is_below, pool_of
+from planner.paths import is_below, longest_name, pool_of
 from planner.sites import Scene, Site
 
 
@@ -77,8 +78,12 @@ def told_to_rename(scene: Scene, course: Course, target: Site) -> str | None:
     up = other_name(scene, Course(above, course.leader, lead), target) if lead is not None else None
     if up is not None and found.old == f"{up.old}/{last}":
         return f"{old} on {target.host} becomes {new} when {target.dataset(up.old)} is renamed"
+    command = f"zfs rename {quote(old)} {quote(new)} on {target.host}"
+    if longest_name(target.member, old) + len(new) - len(old) > LONGEST_NAME:
+        theirs = course.leader.dataset(found.old)
+        command = f"zfs rename {quote(course.lead.replica.dataset)} {quote(theirs)} on {course.leader.host}"
     return (
         f"{old} on {target.host} is {course.lead.replica.dataset} on {course.leader.host} under another name "
-        f"(both have {found.base}). Rename one of them, as with zfs rename {quote(old)} {quote(new)} on {target.host}, "
+        f"(both have {found.base}). Rename one of them, as with {command}, "
         "and it goes on from there; or move it out of the group, and it is sent in full"
     )

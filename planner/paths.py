@@ -40,6 +40,16 @@ def ancestors(name: str) -> tuple[str, ...]:
     return tuple("/".join(parts[:depth]) for depth in range(1, len(parts)))
 
 
+def longest_name(member: Member, dataset: str) -> int:
+    """The length of the longest name of a dataset and all below it, snapshots and bookmarks included."""
+    longest, below = 0, f"{dataset}/"
+    for name, replica in member.replicas.items():
+        if name == dataset or name.startswith(below):
+            marks = [len(mark.name) + 1 for mark in replica.snapshots] + [len(m.name) + 1 for m in replica.bookmarks]
+            longest = max(longest, len(name) + max(marks, default=0))
+    return longest
+
+
 def pool_imported(member: Member, dataset: str | None = None) -> bool:
     """Whether the pool of the member's root (or of a dataset) is in its last inventory.
 

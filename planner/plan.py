@@ -7,7 +7,7 @@ from functools import partial
 from planner.admission import Admitted
 from planner.cells import cell_of
 from planner.conflicts import conflicts_of
-from planner.decisions import Errand, claims_of, decide, errands_of, hold, with_options
+from planner.decisions import Errand, claims_of, decide, errands_of, hold, moved, with_options
 from planner.mirror import bookmarks, deletions, mirrors, releases
 from planner.model import Conflict, Decision, Member, Plan, Policy, Skip, Work
 from planner.order import in_order, numbered
@@ -45,8 +45,7 @@ def plan_group(policy: Policy, members: Sequence[Member], work: Work, now: float
 def _survey(scene: Scene) -> _Survey:
     claims = claims_of(scene)
     errands = errands_of(scene, scene.work.decisions, claims)
-    begun = [claim for claim in claims if claim.begun]
-    strands = strands_of(scene, partial(hold, errands, claims), partial(hold, (), begun))
+    strands = strands_of(scene, partial(hold, errands, claims), partial(moved, errands, claims))
     return _Survey(errands, tuple(strands), with_options(scene, conflicts_of(scene, strands), errands, claims))
 
 

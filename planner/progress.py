@@ -79,7 +79,7 @@ def _outdated(decision: Decision, case: Case, by_id: Mapping[str, Member]) -> st
         return f"the group {policy.name} no longer chooses {dataset}, about which something was decided"
     hub = by_id.get(policy.hub or "")
     leads = hub.replicas.get(dataset_of(hub, case.path)) if hub is not None else None
-    if hub is None or leads is None or any(loser.system_id == hub.system_id for loser in decision.losers):
+    if hub is None or leads is None or hub.system_id in {decision.winner, *(one.system_id for one in decision.losers)}:
         return None
     one, other = case.relation_of(leads), relation(policy, history(leads), case.source)
     if isinstance(one, Diverged | Ahead | Unrelated) and isinstance(other, Diverged | Ahead | Unrelated):

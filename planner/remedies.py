@@ -24,9 +24,9 @@ from planner.histories import (
     is_certain,
     newest_common,
 )
-from planner.model import Member, Replica, Step
+from planner.model import Replica, Step
 from planner.names import LONGEST_NAME
-from planner.paths import is_internal, is_set_aside
+from planner.paths import is_internal, is_set_aside, longest_name
 from planner.resume import decode_resume_token
 from planner.streams import full, increments
 from planner.transfers import can_continue, undroppable
@@ -77,7 +77,9 @@ def _names_before(old: Replica, origin: str | None) -> frozenset[str]:
 
 
 def _rename_problem(case: Case, here: Replica) -> str | None:
-    longest = _longest_name(case.target, here.dataset) + len(case.loser.aside) - len(here.dataset)
+    if here.newest is not None and not is_certain(here.newest):
+        return f"{here.dataset}@{here.newest.name} was reported without its guid, so it can't be checked what is moved"
+    longest = longest_name(case.target, here.dataset) + len(case.loser.aside) - len(here.dataset)
     if isinstance(case.relation_of(here), Unclear):
         return f"whether anything was written to {here.dataset} is not known: report the column written"
     below = [each for name, each in case.target.replicas.items() if name.startswith(f"{here.dataset}/")]
@@ -91,7 +93,7 @@ def _rename_problem(case: Case, here: Replica) -> str | None:
     if "/" not in here.dataset:
         return f"{here.dataset} is a pool, and a pool can't be renamed: give the group a root inside it"
     if longest > LONGEST_NAME:
-        return f"names below {here.dataset} are too long to set it aside as {case.loser.aside}"
+        return f"names below {here.dataset} are too long to set it aside as {case.loser.aside}: rename what is longest"
     return None
 
 
@@ -118,16 +120,6 @@ def _set_aside(remedy: Remedy, here: Replica) -> None:
         new_name=case.loser.aside,
         expected_written=here.written,
     )
-
-
-def _longest_name(member: Member, dataset: str) -> int:
-    """The length of the longest name of a dataset and all below it, snapshots and bookmarks included."""
-    longest, below = 0, f"{dataset}/"
-    for name, replica in member.replicas.items():
-        if name == dataset or name.startswith(below):
-            marks = [len(mark.name) + 1 for mark in replica.snapshots] + [len(m.name) + 1 for m in replica.bookmarks]
-            longest = max(longest, len(name) + max(marks, default=0))
-    return longest
 
 
 _YOUNG = "wait until its snapshots are as old as the group's min_age_s says"

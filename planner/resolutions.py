@@ -7,6 +7,7 @@ from shlex import quote
 from planner.cases import Case
 from planner.credits import apply_credits
 from planner.encryption import is_cipher
+from planner.globs import selects
 from planner.histories import FastForward, Relation, Unclear, history, is_certain, newest_common
 from planner.model import Conflict, Decision, Loser, Member, Option, Policy, Replica, Snapshot, Step, Strategy, Work
 from planner.paths import dataset_of, path_of
@@ -80,7 +81,7 @@ def _choice(
     if strategy == "manual" and winner is None:
         hosts = " or ".join(holder.member.hostname for holder in holders)
         return _option(strategy, cost=f"You say which system's history wins: {hosts}.")
-    found = _winner(strategy, winner, holders, members)
+    found = _winner(strategy, winner, conflict.path, holders, members)
     if isinstance(found, str):
         return _option(strategy, winner if strategy == "manual" else None, discard, refused=found)
     return found
@@ -122,7 +123,7 @@ def _head(replica: Replica) -> Snapshot | None:
 
 
 def _winner(
-    strategy: Strategy, named: str | None, holders: Sequence[_Holder], members: Sequence[Member]
+    strategy: Strategy, named: str | None, path: str, holders: Sequence[_Holder], members: Sequence[Member]
 ) -> _Holder | str:
     """Who wins, or why that can't be said. Of several with the same head, the first."""
     if not holders:
@@ -137,7 +138,10 @@ def _winner(
     for holder in holders:
         if holder.member.system_id == named:
             return holder
-    host = next((member.hostname for member in members if member.system_id == named), named)
+    member = next((member for member in members if member.system_id == named), None)
+    host = member.hostname if member is not None else named
+    if member is not None and dataset_of(member, path) in member.absent:
+        return f"the pool of {dataset_of(member, path)} is not in the inventory of {host}"
     return f"{host} has no snapshot of it that could win"
 
 
@@ -186,6 +190,9 @@ def _outcome(
     steps, skips = resolution_steps(decision, policy, members, others, now)
     lost, lost_bytes = _lost(losers, members) if discard else ((), 0)
     refused = skips[0].reason if skips else None
+    away = (member for member in members if dataset_of(member, conflict.path) in member.absent)
+    if not steps and refused is None and (there := next(away, None)) is not None:
+        refused = f"the pool of {dataset_of(there, conflict.path)} is not in the inventory of {there.hostname}"
     if not steps and refused is None:
         host, dataset = winner.member.hostname, winner.replica.dataset
         refused = f"every other member can follow {host} as it is: there is nothing to resolve"
@@ -205,7 +212,7 @@ def _outcome(
                 *(_cost(loser, winner, discard, steps, members) for loser in losers),
                 *(f"{loser.dataset} is a pool, and stays as it is." for loser in at_odds if loser not in losers),
                 *(_left_behind(losers, members, work) if discard else ()),
-                *_unsent(policy, winner),
+                *_unsent(policy, winner, holders),
             ]
         ),
         refused,
@@ -297,8 +304,8 @@ def _cost(loser: Loser, winner: _Holder, discard: bool, steps: Sequence[Step], m
     there = [step for step in steps if step.target == loser.system_id]
     sent = _bytes(_send_bytes(there))
     own, size = _lost((loser,), (member,))
-    stays = all(step.type not in ("rename", "rollback") for step in there)
-    if loser.base_guid is not None and stays and (there or (not own and loser.written == 0)):
+    has_nothing_own = replica.newest is not None and replica.newest.guid == loser.base_guid and loser.written == 0
+    if has_nothing_own or (there and all(step.type not in ("rename", "rollback") for step in there)):
         return f"On {host}, {name} goes on with what {winner.member.hostname} has: {sent}."
     amount = f"{_count(len(own), 'snapshot')} and {_bytes(size)}"
     if discard and loser.base_guid is None:
@@ -358,12 +365,18 @@ def _other_copies(loser: Loser, members: Sequence[Member], work: Work) -> Iterat
             yield from ((each, copy) for each, copy in copies if copy is not None and each is not target)
 
 
-def _unsent(policy: Policy, winner: _Holder) -> list[str]:
+def _unsent(policy: Policy, winner: _Holder, holders: Sequence[_Holder]) -> list[str]:
     """A warning that a spoke that wins over its hub would be in conflict again at once."""
-    if policy.hub is None or winner.member.system_id == policy.hub or not winner.replica.written:
+    if policy.hub is None or winner.member.system_id == policy.hub:
         return []
     host, dataset = winner.member.hostname, winner.replica.dataset
-    return [f"What was written to {dataset} on {host} since its newest snapshot is not sent: take one there first."]
+    there = {s.guid for holder in holders if holder.member.system_id == policy.hub for s in holder.replica.snapshots}
+    since = "since its newest snapshot" if winner.replica.written else None
+    for snapshot in reversed(winner.replica.snapshots):
+        if snapshot.guid in there or selects(policy.snapshot_include, policy.snapshot_exclude, snapshot.name):
+            break
+        since = f"before {snapshot.name}, which the group does not choose," if snapshot.written != 0 else since
+    return [f"What was written to {dataset} on {host} {since} is not sent: take one there first."] if since else []
 
 
 def _later_bookmarks(replica: Replica, loser: Loser) -> bool:

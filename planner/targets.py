@@ -269,6 +269,9 @@ def _impossible(outcome: Outcome) -> str | None:
         below = any(name.startswith(f"{dataset}/") for name in target.existing)
         written = outcome.held.replica.written if outcome.held is not None else None
         is_empty = written is not None and written < HOLDS_SOMETHING_BYTES
+        if "/" not in dataset:
+            what = f"{dataset} exists on {target.host} without any snapshot, so a full stream can't be received there"
+            return f"{what}: it is a pool, so give the member a root inside it"
         way_out = _RENAME_WITH if below else _DESTROY if is_empty else _RENAME
         return (
             f"{dataset} exists on {target.host} without any snapshot, so a full stream can't be received there: "

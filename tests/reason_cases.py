@@ -121,6 +121,10 @@ def _not_possible() -> Iterator[Case]:
     yield Case("A has only the beginning of it", [begun, *members_of("B:")], hub_policy())
     yield Case("A has only the beginning of what B has", [begun, *members_of("B: 2")], hub_policy())
     yield drawn("A: () B: 2")
+    yield drawn("A: 1 B: 1 *")
+    yield drawn("A: 1 3 B: 1 ~X")
+    a, b = member_with("A", "", {"": "1 2"}), member_with("B", "", {})
+    yield Case("a pool without a snapshot", [a, b], hub_policy(include=("**",)))
     yield drawn("A: 1 2 B:", min_age_s=10**9)
     a, b = member_with("A", "", {"a": "()", "a/b": "1 2"}), member_with("B", "", {})
     yield Case(

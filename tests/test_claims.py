@@ -130,3 +130,16 @@ def test_a_third_that_was_written_to_has_a_conflict_of_its_own(snapshot_it: bool
     if snapshot_it:
         hosts["C"].snapshot("pool/root/data", "own")
     assert diverged_ones(hosts, decision) == ["pool/root/data on hostB and pool/root/data on hostC"]
+
+
+def test_the_quota_of_what_is_set_aside_goes_along_with_it() -> None:
+    hosts = diverged()
+    a, b = members_of(hosts)
+    above, held = b.replicas["pool/root"], b.replicas["pool/root/data"]
+    roomy = {above.dataset: replace(above, available=10**9), held.dataset: replace(held, available=1)}
+    full = {above.dataset: replace(above, available=1), held.dataset: replace(held, available=10**9)}
+    for rows, begins in ((roomy, True), (full, False)):
+        made = plan_group(
+            MEDIA, [a, replace(b, replicas={**b.replicas, **rows})], Work(decisions=(decided(hosts),)), NOW
+        )
+        assert bool(made.steps) == begins

@@ -202,3 +202,9 @@ def test_common_names_both_sides() -> None:
     assert isinstance(common, Common)
     assert (common.at_source.name, common.at_target.name) == ("here", "there")
     assert [snapshot.name for snapshot in common.own] == ["x"]
+
+
+def test_of_two_bookmarks_of_one_snapshot_the_first_by_name_counts() -> None:
+    marks = (Bookmark("b", "1", 1), Bookmark("a", "1", 1), Bookmark("c", "1", 1))
+    for order in (marks, marks[::-1]):
+        assert history(Replica("tank/data", bookmarks=order)).marks["1"].name == "a"

@@ -165,3 +165,10 @@ def test_what_was_put_out_of_the_way_of_raw_streams_is_sent_again() -> None:
     plain = member_with("B", "", {"old": "1 2"})
     made = plan_group(replace(hub_policy(), raw="always"), [hub, plain], Work(), NOW)
     assert story(made)[0] == "create tank/data"
+
+
+def test_a_name_that_is_too_long_for_the_member_is_not_advised() -> None:
+    a = member_with("A", "", {"n" * 240: "1 2 3@a-snapshot"})
+    b = member_with("B", "", {"old": f"1 2@{'s' * 20}"})
+    said = reasons(plan_group(hub_policy(), [a, b], Work(), NOW), "B")
+    assert f"as with zfs rename tank/{'n' * 240} tank/old on hostA, and it goes on" in said

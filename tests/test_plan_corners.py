@@ -156,3 +156,11 @@ def test_the_beginning_of_what_nobody_has_any_more_is_dropped() -> None:
 def test_what_a_replica_has_is_named_as_it_is_there() -> None:
     made = plan_group(hub_policy(), members_of("A: #1@mark 2 B: 1@old"), Work(), NOW)
     assert [step.reason for step in made.steps] == ["hostB has tank/data up to old: hostA sends the newer 2"]
+
+
+def test_nobody_is_told_to_rename_or_destroy_a_pool() -> None:
+    a = member_with("A", "", {"data": "1 2"})
+    b = Member("B", "hostB", "vault", {"vault": Replica("vault", written=0)}, {}, NOW, NOW, NOW)
+    policy = hub_policy(include=("**",))
+    made = plan_group(policy, [replace(a, root="tank/data"), b], NO_WORK, NOW)
+    assert reasons(made, "B").endswith("it is a pool, so give the member a root inside it")

@@ -114,3 +114,13 @@ def test_only_those_wait_for_another_decision_who_are_part_of_it(group: str) -> 
     option = choose(conflict, "manual", "A", False, policy, members, Work(), NOW)
     second = replace(first, conflict_id=conflict.id, losers=option.losers)
     assert draw(plan((first, second), members, policy)).startswith("C rename, C 3-4, C promote")
+
+
+def test_what_moves_along_with_a_hub_that_gives_way_is_no_orphan() -> None:
+    a = member_with("A", "", {"data": "1 2 3", "data/kid": "1 2 3"})
+    b = member_with("B", "", {"data": "1 2 X", "data/kid": "1 2"})
+    decision = decided([a, b], winner="B")
+    aside = decision.losers[0].aside.removeprefix("tank/")
+    made = plan(decision, [member_with("A", "", {aside: "1 2 3", f"{aside}/kid": "1 2 3"}), b])
+    assert made.conflicts == ()
+    assert "tank/data/kid waits until what was decided about its conflict has been done" in reasons(made, "B")

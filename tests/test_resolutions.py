@@ -207,3 +207,41 @@ def test_a_hub_that_gives_way_gets_all_at_once() -> None:
     policy, members = replace(HUB_A, min_age_s=10**9), members_of(hosts)
     option = choose(CONFLICT, "manual", "B", False, policy, members, NO_WORK, NOW)
     assert (option.refused, [step.type for step in option.steps]) == (None, ["rename", "sync", "promote"])
+
+
+# --- what a person should know before ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("own", "exclude", "since"),
+    [
+        ("XY", (), None),
+        ("XY", ("X",), None),  # it goes with Y
+        ("XY", ("Y",), "before Y, which the group does not choose,"),
+        ("XYy", ("Y", "y"), "before Y, which the group does not choose,"),
+        ("Xy", ("y",), None),
+    ],
+)
+def test_what_a_winning_spoke_keeps_to_itself_is_said(own: str, exclude: tuple[str, ...], since: str | None) -> None:
+    """The hub would lack it, and the winner be in conflict again at once."""
+    cost = pick(diverged(own=own), winner="B", policy=replace(HUB_A, snapshot_exclude=exclude)).cost
+    assert ("is not sent: take one there first" in cost) == (since is not None)
+    assert since is None or f"What was written to pool/root/data on hostB {since} is not sent" in cost
+
+
+def test_a_side_whose_pool_is_away_is_said_to_be() -> None:
+    a, b = members_of(unrelated())
+    b = replace(b, replicas={}, absent=b.replicas)
+    for winner in "AB":
+        option = choose(CONFLICT, "manual", winner, False, POLICY, [a, b], NO_WORK, NOW)
+        assert option.refused == "the pool of pool/root/data is not in the inventory of hostB"
+
+
+def test_what_is_known_by_name_only_is_not_moved() -> None:
+    """The agent could not check it, and so would refuse again and again."""
+    a, b = members_of(diverged())
+    held = b.replicas["pool/root/data"]
+    newest = replace(held.snapshots[-1], guid="", by_name=True)
+    b = replace(b, replicas={**b.replicas, held.dataset: replace(held, snapshots=(*held.snapshots[:-1], newest))})
+    option = choose(CONFLICT, "manual", "A", False, POLICY, [a, b], NO_WORK, NOW)
+    assert option.refused == "pool/root/data@X was reported without its guid, so it can't be checked what is moved"
