@@ -185,7 +185,10 @@ def administer(world: World) -> None:
     """The admin edits a group, decides a conflict or accepts a loss."""
     dice = world.dice
     group = dice.choice(world.groups)
-    match dice.randrange(12):
+    match dice.randrange(13):
+        case 12:
+            exclude = dice.choice(([], ["data/**"], ["secret/**"]))
+            world.change_group(group, datasets={**group.options["datasets"], "exclude": exclude})
         case 6 | 7 | 8:
             prune_what_is_free(world)
         case 0:

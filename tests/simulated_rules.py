@@ -17,6 +17,7 @@ from tests.zfs_model import Refused
 from tests.zfs_values import Block, Dataset, Snapshot, beyond
 
 RENAMED = ("under another name", "is renamed")  # a person says whether it is
+ASIDE = r"\.aside-[0-9a-f]{8}"
 TAKES_NO_PART = ("is disabled", "is paused", "is stale", "has not reported", "not in its inventory")
 
 
@@ -26,7 +27,7 @@ TAKES_NO_PART = ("is disabled", "is paused", "is stale", "has not reported", "no
 def keep_data(world: World, action: Action, change: Callable[[], None]) -> None:
     """Snapshots go only where a person or the policy said so, and no others than the plan named."""
     target = world.hosts[action["target_system_id"]]
-    path = target.path(re.sub(r"\.aside-[0-9a-f]{8}", "", action["target_dataset"]))
+    path = target.path(re.sub(ASIDE, "", action["target_dataset"]))
     kind = action["action_type"]
     _allowed(world, target, path, action)
     snapshots, blocks, pairs = _guids(target), _blocks(target), _pairs(world, path)
@@ -111,7 +112,7 @@ def _pairs(world: World, path: str | None) -> set[tuple[str, str]]:
     pairs: set[tuple[str, str]] = set()
     for group in world.groups if path is not None else ():
         known = (host for host in group.hosts.values() if host.known and group.chooses(path))
-        held = {host.name: kept for host in known if (kept := holding(host, path))}
+        held = {host.name: kept for host in known if (kept := holding(host, path) or _moved(host, path))}
         pairs |= {(a, b) for a, one in held.items() for b, other in held.items() if a != b and follows(one, other)}
     return pairs
 
@@ -120,6 +121,12 @@ def holding(host: Host, path: str | None) -> Dataset | None:
     """A host's dataset at a path, also in a pool that is not imported."""
     name = host.dataset(path or "")
     return host.pools.datasets.get(name) or host.shelf.get(name)
+
+
+def _moved(host: Host, path: str | None) -> Dataset | None:
+    """A host's dataset that moved along with one above it that was set aside."""
+    name = host.dataset(path or "")
+    return next((kept for each, kept in host.pools.datasets.items() if re.sub(ASIDE, "", each) == name), None)
 
 
 def newest_common(source: Dataset, target: Dataset) -> Snapshot | None:

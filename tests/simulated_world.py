@@ -57,8 +57,12 @@ class Group:
 
     def chooses(self, path: str) -> bool:
         """Whether the group has a dataset, by the globs that the simulation uses."""
-        chosen = {"**": True, "*/**": path != "", "data/**": path.split("/")[0] == "data", "secret": path == "secret"}
-        return any(chosen[glob] for glob in self.options["datasets"]["include"])
+        top = path.split("/")[0]
+        chosen = {"**": True, "*/**": path != "", "data/**": top == "data", "secret/**": top == "secret"}
+        datasets = self.options["datasets"]
+        return any(chosen[glob] for glob in datasets["include"]) and not any(
+            chosen[glob] for glob in datasets["exclude"]
+        )
 
 
 class World:
@@ -332,7 +336,7 @@ def options_for(dice: random.Random, hub: str | None) -> dict[str, Any]:
     include = dice.choice((["*"], ["*"], ["auto-*"]))
     return {
         "hub_system_id": hub,
-        "datasets": {"include": dice.choice((["**"], ["*/**"], ["data/**", "secret"])), "exclude": []},
+        "datasets": {"include": dice.choice((["**"], ["*/**"], ["data/**", "secret/**"])), "exclude": []},
         "snapshots": {
             "include": include,
             "exclude": exclude,

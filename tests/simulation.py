@@ -119,7 +119,9 @@ def calm(world: World) -> None:
         host.changes += 1
         host.pools.now = int(world.now)
     for group in world.groups:
-        world.change_group(group, enabled=True, window=None, paused={"systems": [], "datasets": []})
+        everything = {**group.options["datasets"], "exclude": []}
+        nobody: dict[str, list[str]] = {"systems": [], "datasets": []}
+        world.change_group(group, enabled=True, window=None, paused=nobody, datasets=everything)
     world.set_time(world.now + 3 * DAY)
 
 
