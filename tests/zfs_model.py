@@ -182,9 +182,9 @@ class Pools(Streams):
         for kept in self.datasets.values():
             if kept.name not in inside and kept.origin and kept.origin.partition("@")[0] in inside:
                 raise Refused(f"cannot destroy '{name}': filesystem has dependent clones")
-        if any(snap.holds for kept in going for snap in kept.snapshots):
-            raise Refused(f"cannot destroy '{name}': dataset is busy")
-        for kept in going:
+        for kept in sorted(going, key=lambda kept: kept.name.split("/"), reverse=True):  # what lies below goes first
+            if any(snap.holds for snap in kept.snapshots):
+                raise Refused(f"cannot destroy '{name}': dataset is busy")
             del self.datasets[kept.name]
 
     def rollback(self, name: str, snap: str, *, recursive: bool = False) -> None:
