@@ -14,6 +14,7 @@ from planner import model
 from planner.cases import may_touch
 from planner.model import Conflict, Member, Plan
 from planner.paths import path_of
+from planner.progress import is_left_behind
 from planner.resolutions import resolution_steps
 from store import group_records
 from store.documents import Decision, SyncState
@@ -82,7 +83,11 @@ def _record_conflicts(
 
 
 def _is_given_up(request: Request, group: SyncGroup, decision: Decision) -> bool:
-    """Whether on_conflict decided about losers of which by now only a person may touch any."""
+    """Whether the group has left it behind, or on_conflict decided about losers that only a person may touch by now."""
+    if is_left_behind(
+        decision_of(decision), policy_of(request, group), members_of(request.store, group), request.now.timestamp()
+    ):
+        return True
     if decision.decided_by != BY_POLICY:
         return False
     policy = policy_of(request, group)

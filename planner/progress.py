@@ -70,6 +70,19 @@ def _abandoned(decision: Decision, by_id: Mapping[str, Member]) -> Iterator[Skip
             yield Skip(decision.path, loser.dataset, loser.system_id, f"{left}: add it again, or {way_out}")
 
 
+def is_left_behind(decision: Decision, policy: Policy, members: Sequence[Member], now: float) -> bool:
+    """Whether nothing was done for any loser, and nothing will be, since the group has changed."""
+    by_id = {member.system_id: member for member in members}
+    winner = by_id.get(decision.winner or "")
+    if winner is None:
+        return False
+    name = dataset_of(winner, decision.path)
+    source = history(winner.replicas.get(name, Replica(name)))
+    losers = (loser for loser in decision.losers if loser.system_id in by_id)
+    cases = [Case(policy, decision.path, loser, by_id[loser.system_id], winner, source, now) for loser in losers]
+    return bool(cases) and all(case.aside is None and _outdated(decision, case, by_id) for case in cases)
+
+
 def _outdated(decision: Decision, case: Case, by_id: Mapping[str, Member]) -> str | None:
     """Why a decision that nothing was done for yet no longer holds for a loser: the group has changed since."""
     policy, dataset = case.policy, case.loser.dataset

@@ -345,16 +345,20 @@ def test_what_on_conflict_may_no_more_touch_is_a_new_conflict(automatic: Boxes) 
     assert [each.strategy for each in decided if each.path == "a"] == [""]
 
 
-def test_a_member_that_leaves_while_a_decision_waits_breaks_nothing(make_witness: Any) -> None:
-    boxes = empty_boxes(make_witness)
+def by_hand_in(boxes: Boxes) -> Boxes:
+    """The boxes in a group that the API may change."""
     members = {
         boxes.nas.id: {"root": "tank"},
         boxes.backup.id: {"root": "vault/nas"},
         boxes.offsite.id: {"root": "pool1/replica"},
     }
     body = {"name": "by hand", "members": members, "hub_system_id": boxes.nas.id}
-    group = boxes.client.call("POST", "/sync-groups", body).json["id"]
-    by_hand = told(replace(boxes, group=group))
+    return told(replace(boxes, group=boxes.client.call("POST", "/sync-groups", body).json["id"]))
+
+
+def test_a_member_that_leaves_while_a_decision_waits_breaks_nothing(make_witness: Any) -> None:
+    boxes = empty_boxes(make_witness)
+    by_hand = by_hand_in(boxes)
     resolve(by_hand, diverged(by_hand)["id"], "manual", system_id=boxes.nas.id)
     boxes.client.call("DELETE", f"/sync-groups/{by_hand.group}/systems/{boxes.backup.id}", status=204)
     for path in (f"/conflicts/{by_hand.group}", f"/sync/{by_hand.group}/status", f"/sync/{by_hand.group}/prunable"):
@@ -363,3 +367,14 @@ def test_a_member_that_leaves_while_a_decision_waits_breaks_nothing(make_witness
     assert by_hand.plan()["actions"] == []
     boxes.client.call("POST", f"/sync/{by_hand.group}/check", status=200)
     boxes.nas.report(listing(*NAS), COLUMNS)
+
+
+def test_what_a_group_has_left_behind_is_no_longer_decided(make_witness: Any) -> None:
+    boxes = by_hand_in(empty_boxes(make_witness))
+    resolve(boxes, diverged(boxes)["id"], "manual", system_id=boxes.nas.id)
+    boxes.client.call("PUT", f"/sync-groups/{boxes.group}", {"datasets": {"exclude": ["a"]}})
+    assert "no longer chooses" in str(boxes.plan()["skipped"])
+    boxes.backup.report(listing(*BACKUP), COLUMNS)
+    assert "no longer chooses" not in str(boxes.plan()["skipped"])
+    boxes.client.call("PUT", f"/sync-groups/{boxes.group}", {"datasets": {"exclude": []}})
+    assert diverged(boxes)["status"] == "open"
