@@ -32,12 +32,15 @@ def other_name(scene: Scene, course: Course, target: Site) -> OtherName | None:
     path, lead = course.path, course.lead
     if path in target.histories or target.dataset(path) in target.existing:
         return None
+    goes_on: dict[str, bool] = {}  # by what the target calls it, as far as asked
     for guid in (*(snapshot.guid for snapshot in reversed(lead.snapshots)), *lead.marks):
         for old in scene.paths_of(target, guid):
             held = target.histories[old]
             if is_below(path, old) or pool_of(target.dataset(old)) != pool_of(target.dataset(path)):
                 continue  # nothing can be moved below itself, nor to another pool
-            if _is_elsewhere(scene, course, guid) or _goes_on(scene, course, old, target):
+            if old not in goes_on:
+                goes_on[old] = _goes_on(scene, course, old, target)
+            if goes_on[old] or _is_elsewhere(scene, course, guid):
                 continue
             form = form_for_replica(scene.policy, lead, held)
             if isinstance(form, Unfit):

@@ -155,8 +155,10 @@ def _copies_by_path(
     for member in members:
         counts = is_fresh(policy, member, now)
         for name, replica in {**member.absent, **member.replicas}.items():
+            if is_internal(name) or is_set_aside(name) != set_aside:
+                continue
             path = path_of(member, name_before(name) if set_aside else name)
-            if path is None or is_internal(name) or is_set_aside(name) != set_aside:
+            if path is None:
                 continue
             if path not in chosen:
                 chosen[path] = selects(policy.include, policy.exclude, path)
