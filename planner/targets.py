@@ -212,7 +212,7 @@ def _brought(scene: Scene, course: Course, outcome: Outcome, done: Done) -> Outc
     """The streams that bring what is lacking, with the parents it needs, and what has to be left out."""
     above = _above(scene, outcome, done)
     told = told_to_rename(scene, course, outcome.site)
-    if told is not None and above.waits is None:
+    if told is not None and above.waits is None and course.leader.barred(course.path) is None:
         made, refused = admitted(scene, parents(scene, outcome.site, course.leader, above.missing, above.after))
         return replace(outcome, steps=made, reasons=(told, *(skip.reason for skip in refused)))
     problem = told or _impossible(outcome) or above.waits

@@ -167,6 +167,15 @@ def test_what_was_put_out_of_the_way_of_raw_streams_is_sent_again() -> None:
     assert story(made)[0] == "create tank/data"
 
 
+def test_nobody_who_is_away_makes_the_place_to_rename_it_to() -> None:
+    b = member_with("B", "", {"old": "1 2"})
+    for mark, steps in (("", ["create_parent"]), ("-", [])):
+        a = member_with("A", mark, {"new/kid": "1 2 3"})
+        made = plan_group(hub_policy(), [a, b], Work(), NOW)
+        assert [step.type for step in made.steps] == steps
+        assert "under another name" in reasons(made, "B")
+
+
 def test_a_name_that_is_too_long_for_the_member_is_not_advised() -> None:
     a = member_with("A", "", {"n" * 240: "1 2 3@a-snapshot"})
     b = member_with("B", "", {"old": f"1 2@{'s' * 20}"})
