@@ -7,7 +7,7 @@ from handlers import plan_answers as a
 from handlers.bodies import ConflictQuery, ResolveBody, ResolveQuery
 from handlers.errors import Conflicting, Invalid
 from handlers.events import record
-from handlers.gathering import BY_POLICY, work_of
+from handlers.gathering import BY_POLICY, decision_of, work_of
 from handlers.instructions import GroupPlan, action_of
 from handlers.request import Request
 from handlers.resolving import put_decision
@@ -15,6 +15,7 @@ from handlers.sync import group_plan
 from handlers.sync_groups import get_group, visible_groups
 from handlers.values import from_unix, identity
 from planner import model
+from planner.claims import is_begun
 from planner.decisions import way_out
 from planner.model import Conflict, Option, Side, Snapshot, Step
 from planner.paths import pool_of
@@ -53,7 +54,8 @@ def conflicts_of(
     for decision in request.store.read(group_records(context.group.id)).decisions.all():
         if decision.id not in live and decision.conflict:
             known = cast(a.Conflict, decision.conflict)
-            status: Literal["pending", "resolved"] = "pending" if decision.resolved_at is None else "resolved"
+            status: Literal["ignored", "pending", "resolved"]
+            status = "ignored" if decision.strategy == "ignore" else "resolved" if decision.resolved_at else "pending"
             shown.append({**known, "status": status, "resolution": _resolution(decision), "options": []})
     return shown
 
@@ -110,6 +112,7 @@ def _record_decision(
     with request.store.transaction(records) as tx:
         get_group(request, context.group.id)  # again: it may have been deleted meanwhile
         put_decision(request, tx[records].decisions, decided, shown, request.caller.key_id)
+        _forget_before(context, tx[records].decisions, decided)
         record(
             request,
             "conflict.resolved",
@@ -120,6 +123,15 @@ def _record_decision(
             winner=option.winner,
             discard=option.discard,
         )
+
+
+def _forget_before(context: GroupPlan, decisions: Any, decided: model.Decision) -> None:
+    """Drop what was decided about the same dataset before, was not begun, and is a conflict no more."""
+    live = {conflict.id for conflict in context.plan.conflicts}
+    for each in decisions.all():
+        is_older = each.path == decided.path and each.id not in live and each.strategy and each.resolved_at is None
+        if is_older and not any(is_begun(context.members, loser) for loser in decision_of(each).losers):
+            decisions.remove(each.id)
 
 
 def adopt_automatic(request: Request, context: GroupPlan, step: Step, decisions: Any) -> None:

@@ -13,7 +13,7 @@ from handlers.sync_groups import NAMESPACE, SyncGroup, all_groups, has_group
 from planner import model
 from planner.cases import may_touch
 from planner.model import Conflict, Member, Plan
-from planner.paths import path_of
+from planner.paths import is_below, path_of
 from planner.progress import is_left_behind
 from planner.resolutions import resolution_steps
 from store import group_records
@@ -73,6 +73,8 @@ def _record_conflicts(
     for decision in decisions.all():
         if decision.id in live or decision.resolved_at is not None:
             continue
+        if any(is_below(decision.path, path) for path in plan.waiting):
+            continue  # it may be there again
         if not decision.strategy or decision.strategy == "ignore" or _is_given_up(request, group, decision):
             decisions.remove(decision.id)  # it went away by itself
         elif _is_settled(request, group, decision):

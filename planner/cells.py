@@ -12,6 +12,7 @@ def cell_of(scene: Scene, course: Course | Leaderless, outcome: Outcome) -> Cell
     status = _status(outcome)
     lag = lag_of(scene, outcome)
     quiet = _has_gone_quiet(scene, outcome)
+    waits = ages(course, outcome) and _is_old(scene, outcome)
     newest = held.replica.newest if held else None
     common = outcome.common
     return Cell(
@@ -25,7 +26,7 @@ def cell_of(scene: Scene, course: Course | Leaderless, outcome: Outcome) -> Cell
         newest_common=newest if outcome.is_source else common.at_target if common else None,
         missing=lack.older + lack.newer,
         lag_s=lag,
-        late=quiet or lag > patience_s(scene),
+        late=waits or lag > patience_s(scene),
         bytes_to_send=lack.size_bytes,
     )
 
@@ -75,7 +76,17 @@ def is_late(scene: Scene, outcome: Outcome) -> bool:
 
 def _has_gone_quiet(scene: Scene, outcome: Outcome) -> bool:
     """Whether a source that once took snapshots takes no new ones."""
-    if not outcome.is_source or outcome.held is None:
+    return outcome.is_source and _is_old(scene, outcome)
+
+
+def ages(course: Course | Leaderless, outcome: Outcome) -> bool:
+    """Whether it tells that something is late when a member's newest snapshot is old."""
+    return outcome.is_source or (isinstance(course, Leaderless) and course.is_moving)
+
+
+def _is_old(scene: Scene, outcome: Outcome) -> bool:
+    """Whether the newest snapshot that a member has is older than a member may lag."""
+    if outcome.held is None:
         return False
     newest = newest_selected(scene, outcome.held.replica)
     return newest is not None and newest.creation is not None and scene.now - newest.creation > patience_s(scene)

@@ -50,7 +50,12 @@ def errands_of(scene: Scene, decisions: Iterable[Decision], claims: Sequence[Cla
     """
     errands: list[Errand] = []
     members = list(scene.members.values())
-    for decision in sorted(decisions, key=lambda decision: (decision.path.split("/"), decision.conflict_id)):
+
+    def turn(decision: Decision) -> tuple[list[str], bool, str]:
+        begun = any(is_begun(scene.members, loser) for loser in decision.losers)
+        return decision.path.split("/"), not begun, decision.conflict_id
+
+    for decision in sorted(decisions, key=turn):
         if decision.strategy == "ignore":
             continue
         steps, skips = resolution_steps(decision, scene.policy, members, scene.uncredited, scene.now)
@@ -154,13 +159,13 @@ def claims_of(scene: Scene) -> tuple[Claim, ...]:
             work = replace(scene.work, decisions=each.decisions, neighbours=())
             theirs = scene_of(each.policy, each.members, work, scene.now)
             for errand in errands_of(theirs, each.decisions):
-                begun = any(is_begun(theirs.members, loser) for loser in errand.decision.losers)
-                if not begun and not errand.steps:
-                    continue  # nobody waits for what may not begin
+                begun = {one.system_id for one in errand.decision.losers if is_begun(theirs.members, one)}
+                able = {step.target for step in errand.steps}
                 for below, places in ((True, errand.moving), (False, errand.changing)):
                     for system, path in sorted(places):
-                        dataset = dataset_of(theirs.members[system], path)
-                        claims.append(Claim(each.policy.group_id, each.policy.name, system, dataset, below, begun))
+                        if system in begun or system in able:  # nobody waits for what may not begin
+                            name, dataset = each.policy.name, dataset_of(theirs.members[system], path)
+                            claims.append(Claim(each.policy.group_id, name, system, dataset, below, system in begun))
     return tuple(claims)
 
 

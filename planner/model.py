@@ -446,6 +446,7 @@ class Plan:
     # what the group's on_conflict decided now; to be recorded before one of its steps starts, since the conflict
     # is no longer seen once the first of them is done
     decided: tuple[Decision, ...] = ()
+    waiting: tuple[str, ...] = ()  # paths of which the hub's history is not known now, so that no conflict is seen
     # before then, time alone changes nothing in a plan of the same facts but the lags of its cells
     until: float = field(default=inf, compare=False)
 

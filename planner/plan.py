@@ -8,6 +8,7 @@ from planner.admission import Admitted
 from planner.cells import cell_of
 from planner.conflicts import conflicts_of
 from planner.decisions import Errand, claims_of, decide, errands_of, hold, moved, with_options
+from planner.leaders import Leaderless
 from planner.mirror import bookmarks, deletions, mirrors, releases
 from planner.model import Conflict, Decision, Member, Plan, Policy, Skip, Work
 from planner.order import in_order, numbered
@@ -61,6 +62,7 @@ def _plan(scene: Scene, survey: _Survey, decided: tuple[Decision, ...]) -> Plan:
         survey.conflicts,
         tuple(cell_of(scene, strand.course, outcome) for strand in strands for outcome in strand.outcomes),
         decided,
+        tuple(s.path for s in strands if isinstance(s.course, Leaderless) and s.course.is_moving),
     )
 
 

@@ -9,7 +9,7 @@ from planner.encryption import relation
 from planner.globs import selects
 from planner.histories import Ahead, Diverged, Unrelated, history, newest_common
 from planner.model import Decision, Loser, Member, Policy, Replica, Skip, Step, Work
-from planner.paths import dataset_of, is_below, pool_imported
+from planner.paths import dataset_of, is_below, is_set_aside, pool_imported
 from planner.remedies import discard, keep
 
 
@@ -62,12 +62,25 @@ def _abandoned(decision: Decision, by_id: Mapping[str, Member]) -> Iterator[Skip
         if target is None or loser.aside not in target.replicas:
             continue
         here, aside, name = target.replicas.get(loser.dataset), quote(loser.aside), quote(loser.dataset)
-        if here is None or (here.origin or "").startswith(f"{loser.aside}@"):
+        is_partial = here is not None and bool(here.resume_token) and not here.snapshots
+        way_out = None
+        if here is None or is_partial:
+            drop = f"zfs receive -A {name}, then " if is_partial else ""
+            way_out = f"take back what was set aside: {drop}zfs rename {aside} {name}"
+        elif (here.origin or "").startswith(f"{loser.aside}@"):
+            way_out = f"end it: zfs promote {name}, and rename back what lies below {loser.aside}"
+        elif _nameless(target, loser):
+            way_out = f"rename back what lies below {loser.aside}"
+        if way_out is not None:
             left = f"the system whose history was to take the place of {loser.dataset} is no longer in the group"
-            way_out = f"take back what was set aside: zfs rename {aside} {name}"
-            if here is not None:
-                way_out = f"end it: zfs promote {name}, and rename back what lies below {loser.aside}"
             yield Skip(decision.path, loser.dataset, loser.system_id, f"{left}: add it again, or {way_out}")
+
+
+def _nameless(target: Member, loser: Loser) -> list[str]:
+    """What moved along with a loser and has not got its name back, as it is called below it."""
+    above = f"{loser.aside}/"
+    below = {name[len(above) :].partition("/")[0] for name in target.replicas if name.startswith(above)}
+    return sorted(name for name in below if f"{loser.dataset}/{name}" not in target.replicas and not is_set_aside(name))
 
 
 def is_left_behind(decision: Decision, policy: Policy, members: Sequence[Member], now: float) -> bool:
@@ -80,6 +93,8 @@ def is_left_behind(decision: Decision, policy: Policy, members: Sequence[Member]
     source = history(winner.replicas.get(name, Replica(name)))
     losers = (loser for loser in decision.losers if loser.system_id in by_id)
     cases = [Case(policy, decision.path, loser, by_id[loser.system_id], winner, source, now) for loser in losers]
+    remedies = [discard(case) if decision.discard else keep(case) for case in cases]
+    cases = [remedy.case for remedy in remedies if remedy.steps or remedy.reason is not None]
     return bool(cases) and all(case.aside is None and _outdated(decision, case, by_id) for case in cases)
 
 
@@ -112,12 +127,20 @@ def _waits(case: Case, members: Sequence[Member], work: Work) -> str | None:
     """Why nothing can be done for a loser yet."""
     if not pool_imported(case.target, case.loser.dataset):
         return f"the pool of {case.loser.dataset} is not in the inventory of {case.target.hostname}"
-    for other in work.decisions:
-        if other.path != case.path and is_below(case.path, other.path):
+    begun = case.aside is not None
+    for other in (each for each in work.decisions if each.path != case.path):
+        has_begun = any(
+            one.system_id == case.target.system_id and one.aside in case.target.replicas for one in other.losers
+        )
+        if is_below(case.path, other.path) and (has_begun or not begun):
             steps, _ = _what_is_left(other, case.policy, members, work, case.now)
             closed = moving(other, steps, case.policy, members, case.now)
             if any(system == case.target.system_id and is_below(case.path, path) for system, path in closed):
                 return f"the conflict of {other.path or 'the root'}, which lies above it, is resolved first"
+        elif is_below(other.path, case.path) and has_begun and not begun:
+            steps, _ = _what_is_left(other, case.policy, members, work, case.now)
+            if any(step.target == case.target.system_id for step in steps):
+                return f"the conflict of {other.path}, which lies below it, is resolved first"
     return None
 
 
@@ -153,7 +176,5 @@ def _open_places(case: Case, filled: bool) -> set[str]:
         return {case.path} if waits or newest_common(case.source, history(old)) else set()
     if here.snapshots or lead not in case.winner.replicas:
         return set()
-    above = f"{old.dataset}/"  # only a person can put this right; what went along with it waits for its name
-    below = {name[len(above) :].partition("/")[0] for name in case.target.replicas if name.startswith(above)}
-    left = {name for name in below if f"{here.dataset}/{name}" not in case.target.replicas}
+    left = _nameless(case.target, case.loser)  # only a person can put this right; what went along waits for its name
     return {f"{case.path}/{name}" if case.path else name for name in left}

@@ -105,9 +105,11 @@ def _has_gone_on(case: Case, here: Replica) -> str | None:
     new = {each.guid for each in since or () if is_certain(each) and each.written != 0} - set(
         case.loser.removable_guids
     )
-    if not case.must_lead or new <= set(case.loser.removable_guids):
+    was_idle = case.loser.base_guid is not None and not case.loser.removable_guids and case.loser.written == 0
+    if not case.must_lead or (new <= set(case.loser.removable_guids) and not (was_idle and here.written)):
         return None
-    return f"{here.dataset} on {case.target.hostname} has new snapshots of its own since it was decided: decide again"
+    where = f"{here.dataset} on {case.target.hostname}"
+    return f"{where} has data of its own that was not there when it was decided: decide again"
 
 
 def _set_aside(remedy: Remedy, here: Replica) -> None:
@@ -275,6 +277,10 @@ def _catch_up(remedy: Remedy, here: Replica | None) -> Remedy:
     case = remedy.case
     if not case.must_lead:
         return remedy
+    if here is None and case.loser.base_guid is not None:
+        return remedy.refuse(
+            f"{case.loser.dataset} is not on {case.target.hostname} any more: decide again", is_void=True
+        )
     if here is None:
         _receive_all(remedy)
         return remedy if remedy.reason is not None else _go_on(remedy, remedy.steps[-1])

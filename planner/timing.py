@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from math import floor, inf
 
-from planner.cells import newest_selected, patience_s
+from planner.cells import ages, newest_selected, patience_s
 from planner.model import Listed, Member, Neighbour, Plan, Policy, Snapshot, Work
 from planner.sites import Scene, is_fresh, is_seen
 from planner.strands import Strand
@@ -86,7 +86,7 @@ def _running_late(scene: Scene, strands: Iterable[Strand]) -> Iterator[float]:
             if lacking is not None:
                 yield lacking + 1
                 yield lacking + patience_s(scene) + 1
-            if outcome.is_source and outcome.held is not None:
+            if ages(strand.course, outcome) and outcome.held is not None:
                 newest = newest_selected(scene, outcome.held.replica)
                 if newest is not None and newest.creation is not None:
                     yield newest.creation + patience_s(scene)

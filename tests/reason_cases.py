@@ -306,6 +306,7 @@ def _decided(case: Case) -> Iterator[Case]:
     yield after("the dataset is excluded", [a, b], exclude=("data",))
     yield after("the root is another", [a, replace(b, root="tank/elsewhere")])
     yield after("the hub is another", [a, b, *members_of("C: 1 Y")], hub="C")
+    yield after("the loser leads now, and has lost it", [a, replace(b, replicas={"tank": b.replicas["tank"]})], hub="B")
     yield after("the loser leads now", [a, changed(members_of("B: 1 X Y")[0])], hub="B")
     yield after("the pool is away", [a, replace(b, replicas={}, absent=b.replicas)])
     yield after("the winner lost it", [replace(a, replicas={"tank": a.replicas["tank"]}), b])
@@ -346,6 +347,9 @@ def _half_way(case: Case, keep: Decision) -> Iterator[Case]:
     there = replace(a.replicas["tank/data"], origin=f"{aside}@1", snapshots=a.replicas["tank/data"].snapshots[1:])
     arrived = replace(b, replicas={"tank": pool, aside: old, "tank/data": there})
     yield after("arrived, and the winner has left", [arrived], hub=None)
+    yield after(
+        "broken off, and the winner has left", [replace(b, replicas={"tank": pool, aside: old, "tank/data": begun})]
+    )
     yield after("a child twice", [a, replace(b, replicas={"tank": pool, aside: old, "tank/data": there, **kids})])
     below = replace(keep, path="data/kid", losers=(replace(keep.losers[0], dataset="tank/data/kid"),))
     with_kids = [
@@ -355,6 +359,11 @@ def _half_way(case: Case, keep: Decision) -> Iterator[Case]:
         for one in (a, b)
     ]
     yield replace(after("one above it", with_kids), work=Work(decisions=(keep, below)))
+    apart = replace(with_kids[1].replicas["tank/data/kid"], dataset="tank/data/kid.aside-00000000")
+    rows = {"tank": pool, "tank/data": with_kids[1].replicas["tank/data"], apart.dataset: apart}
+    begun_below = replace(below, losers=(replace(below.losers[0], aside=apart.dataset),))
+    one_below = after("one below it", [with_kids[0], replace(b, replicas=rows)])
+    yield replace(one_below, work=Work(decisions=(keep, begun_below)))
     yield after("no room for what takes its place", [a, changed(b, available=1)])
     again = replace(there, snapshots=(*there.snapshots, replace(there.snapshots[-1], name="1", guid="77")))
     yield after("a name twice", [a, replace(b, replicas={"tank": pool, aside: old, "tank/data": again})])

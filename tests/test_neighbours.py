@@ -43,6 +43,21 @@ def test_what_a_hub_has_half_way_is_not_its_history(arrived: str | None) -> None
     (d,) = members_of("D:")
     made = plan_group(NEXT, [b, c, d], Work(neighbours=(Neighbour(HUB, (a, b), (decision,)),)), NOW)
     assert "tank/data waits until what the group group decided" in reasons(made, "D")
+    assert made.waiting == ("data",)
+    assert [cell.late for cell in made.cells if cell.system_id == "C"] == [True], "nothing tells how far it lags"
+
+
+def test_one_that_is_half_way_holds_up_nobody_elsewhere() -> None:
+    """Z has been set aside for A; B, which leads the next group, is whole, and A's group does nothing now."""
+    a, b, c, z = members_of("A: 1 2 3  B: 1 2 X Y  C: 1 2 X  Z: 1 2 W")
+    members = [a, b, replace(z, system_id="Z")]
+    policy = hub_policy(order=("A", "B", "Z"))
+    (conflict,) = [found for found in plan_group(policy, members, Work(), NOW).conflicts if found.type == "diverged"]
+    losers = choose(conflict, "manual", "A", False, policy, members, Work(), NOW).losers
+    decision = Decision(conflict.id, conflict.path, "manual", "A", False, losers)
+    z = member_with("Z", "", {losers[1].aside.removeprefix("tank/"): "1 2 W"})
+    beside = Neighbour(replace(policy, enabled=False), (a, b, z), (decision,))
+    assert draw(plan_group(NEXT, [b, c], Work(neighbours=(beside,)), NOW), usual="B") == "C X-Y"
 
 
 def test_what_may_not_begin_holds_nothing_up() -> None:

@@ -7,8 +7,10 @@ import pytest
 
 from planner import plan_group
 from planner.model import Decision, Member, Plan, Policy, Work
+from planner.progress import is_left_behind
 from planner.resolutions import choose
 from tests.pictures import NOW, draw, hub_policy, member_with, members_of, peers_policy, reasons, story
+from tests.tokens import encode_resume_token
 
 
 def decided(members: list[Member], winner: str = "A", discard: bool = False, policy: Policy | None = None) -> Decision:
@@ -72,7 +74,7 @@ def test_a_new_hub_does_not_give_way_with_what_it_took_since() -> None:
     decision = decided(members_of("A: 1 2 3  B: 1 2 X  C: 1 2 X"))
     made = plan(decision, members_of("A: 1 2 3  B: 1 2 X  C: 1 2 X Y"), hub_policy(hub="C"))
     assert draw(made, usual="C") == "B X-Y, A diverged"
-    assert "hostC has new snapshots of its own since it was decided: decide again" in reasons(made, "C")
+    assert "hostC has data of its own that was not there when it was decided: decide again" in reasons(made, "C")
     assert [c.status for c in made.conflicts if c.type == "diverged"] == ["open"]
 
 
@@ -124,3 +126,66 @@ def test_what_moves_along_with_a_hub_that_gives_way_is_no_orphan() -> None:
     made = plan(decision, [member_with("A", "", {aside: "1 2 3", f"{aside}/kid": "1 2 3"}), b])
     assert made.conflicts == ()
     assert "tank/data/kid waits until what was decided about its conflict has been done" in reasons(made, "B")
+
+
+@pytest.mark.parametrize("since", ["*", "Y"])
+def test_a_hub_that_was_only_to_get_what_is_newer_is_not_set_aside_for_it(since: str) -> None:
+    decision = decided(members_of("A: 1 2  B: 1 2 X"), winner="B")
+    assert draw(plan(decision, members_of("A: 1 2  B: 1 2 X"))).startswith("A 2-X via B")
+    made = plan(decision, members_of(f"A: 1 2 {since}  B: 1 2 X"))
+    assert made.steps == ()
+    assert "has data of its own that was not there when it was decided: decide again" in reasons(made, "A")
+
+
+@pytest.mark.parametrize("group", [f"g{number}" for number in range(6)])  # whichever decision's id comes first
+def test_what_has_begun_is_ended_before_what_was_decided_earlier(group: str) -> None:
+    """The hub is half way to C's history; what was decided for B before, and not begun, gets no other chance."""
+    policy = replace(hub_policy(), group_id=group)
+    first = decided(members_of("A: 1 2  B: 1 X"), winner="B", policy=policy)
+    members = members_of("A: 1 2 3  B: 1 X  C: 1 Z")
+    (conflict,) = [c for c in plan(first, members, policy).conflicts if c.type == "diverged"]
+    option = choose(conflict, "manual", "C", False, policy, members, Work(), NOW)
+    second = replace(first, conflict_id=conflict.id, winner="C", losers=option.losers)
+    aside = option.losers[0].aside.removeprefix("tank/")
+    begun = [member_with("A", "", {aside: "1 2 3"}), *members[1:]]
+    assert draw(plan((first, second), begun, policy)).startswith("A 1-Z via C, A promote, B rename")
+
+
+@pytest.mark.parametrize(
+    ("arrived", "way_out"),
+    [
+        ("7 8", "rename back what lies below tank/data.aside-"),
+        ("()", "zfs receive -A tank/data, then zfs rename tank/data.aside-"),
+    ],
+)
+def test_what_was_sent_anew_is_ended_by_a_person_when_the_winner_has_left(arrived: str, way_out: str) -> None:
+    decision = decided(members_of("A: 7 8  B: 1 2 X"))
+    b = half_way(decision, arrived, kid="1 2")
+    token = encode_resume_token("tank/data@7", "7", None, 300) if arrived == "()" else None
+    held = replace(b.replicas["tank/data"], origin=None, resume_token=token)
+    b = replace(b, replicas={**b.replicas, "tank/data": held})
+    made = plan(decision, [b, *members_of("C: 7 8")], peers_policy(order=("B", "C")))
+    assert way_out in reasons(made, "B")
+    assert made.steps == ()
+
+
+def test_a_decision_of_which_the_rest_is_left_behind_is_given_up() -> None:
+    decision = decided(members_of("A: 1 2 3  B: 1 2 X  C: 1 2 Y"))
+    a, b, c = members_of("A: 1 2 3  B: 1 2 X  C: 1 2 3")
+    assert not is_left_behind(decision, hub_policy(), [a, b, c], NOW)
+    assert is_left_behind(decision, hub_policy(), [a, replace(b, root="tank/elsewhere"), c], NOW), "C is put right"
+
+
+def test_what_has_begun_below_is_ended_before_what_lies_above_begins() -> None:
+    lines = {"A": {"data": "1 2 3", "data/kid": "1 2 3"}, "B": {"data": "1 2 X", "data/kid": "1 2 Y"}}
+    members = [member_with(name, "", each) for name, each in lines.items()]
+    conflicts = {c.path: c for c in plan_group(hub_policy(), members, Work(), NOW).conflicts if c.type == "diverged"}
+    losers = {
+        p: choose(c, "manual", "A", False, hub_policy(), members, Work(), NOW).losers for p, c in conflicts.items()
+    }
+    both = tuple(Decision(c.id, p, "manual", "A", False, losers[p]) for p, c in conflicts.items())
+    aside = losers["data/kid"][0].aside.removeprefix("tank/")
+    begun = [members[0], member_with("B", "", {"data": "1 2 X", aside: "1 2 Y"})]
+    made = plan(both, begun)
+    assert story(made) == ["sync tank/data/kid", "promote tank/data/kid"]
+    assert "the conflict of data/kid, which lies below it, is resolved first" in reasons(made, "B")

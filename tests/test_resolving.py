@@ -369,6 +369,19 @@ def test_a_member_that_leaves_while_a_decision_waits_breaks_nothing(make_witness
     boxes.nas.report(listing(*NAS), COLUMNS)
 
 
+def test_what_was_decided_before_the_evidence_changed_is_forgotten_when_it_is_decided_again(boxes: Boxes) -> None:
+    first = diverged(boxes)
+    resolve(boxes, first["id"], "manual", system_id=boxes.backup.id)
+    boxes.nas.report(listing(NAS[0], "tank/a: a1 a2 a3 a5X"), COLUMNS)
+    boxes.backup.report(listing(*BACKUP[:2], "vault/nas/a: a1 a2 a4X a6X"), COLUMNS)
+    shown = {each["id"]: each["status"] for each in conflicts(boxes) if each["type"] == "diverged"}
+    (again,) = shown.keys() - {first["id"]}
+    assert shown == {first["id"]: "pending", again: "open"}
+    resolve(boxes, again, "manual", system_id=boxes.nas.id)
+    kept = boxes.client.witness.store.read(group_records(boxes.group)).decisions.all()
+    assert [each.id for each in kept if each.strategy] == [again]
+
+
 def test_what_a_group_has_left_behind_is_no_longer_decided(make_witness: Any) -> None:
     boxes = by_hand_in(empty_boxes(make_witness))
     resolve(boxes, diverged(boxes)["id"], "manual", system_id=boxes.nas.id)
@@ -378,3 +391,29 @@ def test_what_a_group_has_left_behind_is_no_longer_decided(make_witness: Any) ->
     assert "no longer chooses" not in str(boxes.plan()["skipped"])
     boxes.client.call("PUT", f"/sync-groups/{boxes.group}", {"datasets": {"exclude": []}})
     assert diverged(boxes)["status"] == "open"
+
+
+CHAIN = """\
+  - name: media
+    hub: nas
+    systems: {nas: {root: tank}, backup: {root: vault/nas}}
+  - name: next
+    hub: backup
+    systems: {backup: {root: vault/nas}, offsite: {root: pool1/replica}}
+"""
+
+
+def test_what_is_ignored_stays_so_while_the_hub_is_half_way_in_another_group(make_witness: Any) -> None:
+    boxes = told(empty_boxes(make_witness, CHAIN), offsite=(*OFFSITE[:2], "pool1/replica/a: a1 a2 a7X"))
+    groups = {group["name"]: replace(boxes, group=group["id"]) for group in boxes.client.get("/sync-groups")}
+    media, following = groups["media"], groups["next"]
+    ignored = diverged(following)["id"]
+    resolve(following, ignored, "ignore")
+    resolve(media, diverged(media)["id"], "manual", system_id=boxes.nas.id)
+    rename = media.plan()["actions"][0]
+    finish(boxes.backup, rename, start(boxes.backup, rename).json["lease_token"])
+    boxes.client.call("POST", f"/sync/{following.group}/check", {}, status=200)
+    assert "waits until what the group media decided about it has been done" in str(following.plan()["skipped"])
+    assert {each["id"]: each["status"] for each in conflicts(following)} == {ignored: "ignored"}
+    follow(media)
+    assert {each["id"]: each["status"] for each in conflicts(following)} == {ignored: "ignored"}
