@@ -74,6 +74,8 @@ def _received(replicas: Replicas, credit: Credit, known: dict[str, Member]) -> R
     place = f"{step.target} {step.target_dataset}"
     new = (as_received(s, step.raw, held.encryption, place) for s in credit.delivered if s.guid not in there)
     brought = tuple(replace(s, createtxg=None, used=None, written=None, userrefs=None) for s in new)
+    if held.snapshots and not brought:
+        return held  # it was reported before its agent said that it is done, and may have been written to since
     return replace(held, snapshots=held.snapshots + brought, written=0, resume_token=None)
 
 

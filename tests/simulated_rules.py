@@ -112,9 +112,17 @@ def _pairs(world: World, path: str | None) -> set[tuple[str, str]]:
     pairs: set[tuple[str, str]] = set()
     for group in world.groups if path is not None else ():
         known = (host for host in group.hosts.values() if host.known and group.chooses(path))
+        known = (host for host in known if not host.shelf or _heard_of(world, group, host, path))
         held = {host.name: kept for host in known if (kept := holding(host, path) or _moved(host, path))}
         pairs |= {(a, b) for a, one in held.items() for b, other in held.items() if a != b and follows(one, other)}
     return pairs
+
+
+def _heard_of(world: World, group: Group, host: Host, path: str) -> bool:
+    """Whether what lies on a host's disk that is away was reported before that went."""
+    return any(
+        host.dataset(path) in member.absent for member in world.inputs(group)[1] if member.system_id == host.system_id
+    )
 
 
 def holding(host: Host, path: str | None) -> Dataset | None:

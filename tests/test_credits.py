@@ -75,6 +75,12 @@ def test_what_is_there_already_is_not_received_twice() -> None:
     assert guids(after(member("1 2"), step("sync", delivers=snapshots("2 3")))["tank/data"]) == ["1", "2", "3"]
 
 
+def test_what_an_inventory_shows_already_is_as_it_says() -> None:
+    """The agent was held up between the transfer and telling of it, and somebody wrote there meanwhile."""
+    held = after(member("1 2 *"), step("sync", delivers=snapshots("2")))["tank/data"]
+    assert (guids(held), held.written) == (["1", "2"], 1000)
+
+
 def test_a_full_stream_makes_the_dataset() -> None:
     held = after(member(""), step("create", kind="volume", delivers=snapshots("1")))["tank/data"]
     assert (held.kind, held.readonly, held.mounted, held.written) == ("volume", True, False, 0)

@@ -58,6 +58,9 @@ def test_one_that_is_half_way_holds_up_nobody_elsewhere() -> None:
     z = member_with("Z", "", {losers[1].aside.removeprefix("tank/"): "1 2 W"})
     beside = Neighbour(replace(policy, enabled=False), (a, b, z), (decision,))
     assert draw(plan_group(NEXT, [b, c], Work(neighbours=(beside,)), NOW), usual="B") == "C X-Y"
+    (d,) = members_of("D: 1 2 X Y W")
+    to_b = replace(NEXT, hub="D", order=("D", "B"))
+    assert draw(plan_group(to_b, [d, b], Work(neighbours=(beside,)), NOW), usual="D") == "B Y-W"
 
 
 def test_what_may_not_begin_holds_nothing_up() -> None:

@@ -189,3 +189,25 @@ def test_what_has_begun_below_is_ended_before_what_lies_above_begins() -> None:
     made = plan(both, begun)
     assert story(made) == ["sync tank/data/kid", "promote tank/data/kid"]
     assert "the conflict of data/kid, which lies below it, is resolved first" in reasons(made, "B")
+
+
+def test_a_hub_that_lost_what_was_to_give_way_does_not_get_all_of_the_winners() -> None:
+    decision = decided(members_of("A: 1 2  B: 1 X"), winner="B")
+    made = plan(decision, members_of("A:  B: 1 X"))
+    assert made.steps == ()
+    assert "tank/data is not on hostA any more: decide again" in reasons(made, "A")
+
+
+def test_of_two_decisions_that_change_the_hub_the_one_that_has_begun_goes_first() -> None:
+    members = members_of("A: 1 2 3  B: 1 X  C: 1 Z  D: 1 W")
+    (conflict,) = [c for c in plan_group(hub_policy(), members, Work(), NOW).conflicts if c.type == "diverged"]
+    ways = {winner: choose(conflict, "manual", winner, False, hub_policy(), members, Work(), NOW) for winner in "CD"}
+    untouched = tuple(
+        replace(one, aside="tank/data.aside-00000000") for one in ways["D"].losers if one.system_id == "A"
+    )
+    first = Decision("0", "data", "manual", "D", False, untouched)
+    second = Decision(conflict.id, "data", "manual", "C", False, ways["C"].losers)
+    aside = next(one.aside for one in second.losers if one.system_id == "B").removeprefix("tank/")
+    begun = [members[0], member_with("B", "", {aside: "1 X"}), *members[2:]]
+    assert draw(plan((first, second), begun)).startswith("A rename, A 1-Z via C")
+    assert draw(plan((first, second), members)).startswith("A rename, A 1-W via D"), "or else the first by its id"
