@@ -81,6 +81,7 @@ class _Case:
     clones: Mapping[tuple[str, str], str]  # by system and the snapshot's full name
     unheard: Sequence[Member]  # members that have never said what they have
     selected: dict[str, bool]  # whether the group chooses snapshots of a name, as far as asked
+    keepers: dict[str, _Copy | None] = field(default_factory=dict)  # by guid, as far as asked
 
     def wants(self, snapshot: Snapshot) -> bool:
         name = snapshot.name
@@ -423,6 +424,12 @@ def _keeper(snapshot: Snapshot, case: _Case) -> _Copy | None:
     lately, one that must keep it anyway, whatever any group plans; then the hub; then the first as configured. One that
     has it under a name which the group does not want keeps it for nobody.
     """
+    if snapshot.guid not in case.keepers:
+        case.keepers[snapshot.guid] = _chosen_keeper(snapshot, case)
+    return case.keepers[snapshot.guid]
+
+
+def _chosen_keeper(snapshot: Snapshot, case: _Case) -> _Copy | None:
     found: list[tuple[bool, bool, int]] = []
     for place, copy in enumerate(case.copies):
         held = copy.history.get(snapshot.guid) if copy.counts else None
