@@ -211,7 +211,7 @@ def _outcome(
             [
                 *(_cost(loser, winner, discard, steps, members) for loser in losers),
                 *(f"{loser.dataset} is a pool, and stays as it is." for loser in at_odds if loser not in losers),
-                *(_left_behind(losers, members, work) if discard else ()),
+                *(_left_behind(losers, winner, members, work) if discard else ()),
                 *_unsent(policy, winner, holders),
             ]
         ),
@@ -334,24 +334,23 @@ def _cost(loser: Loser, winner: _Holder, discard: bool, steps: Sequence[Step], m
     return words
 
 
-def _left_behind(losers: Sequence[Loser], members: Sequence[Member], work: Work) -> list[str]:
-    """Who goes on, here or in another group, from what a discard destroys, and is no loser itself."""
+def _left_behind(losers: Sequence[Loser], winner: _Holder, members: Sequence[Member], work: Work) -> list[str]:
+    """Who goes on, here or in another group, from what a discard destroys, and neither wins nor loses itself."""
     by_id = {member.system_id: member for member in members}
-    falling = {loser.system_id for loser in losers}
+    judged = {winner.member.system_id, *(loser.system_id for loser in losers)}
     told: list[str] = []
     for loser in losers:
         replica = by_id[loser.system_id].replicas.get(loser.dataset)
         if replica is None:
             continue
+        going = {*loser.removable_guids, *_later_bookmarks(replica, loser)}
         for member, other in _other_copies(loser, members, work):
-            common = newest_common(history(other), history(replica))
-            if (
-                common is not None
-                and common.at_target.guid in loser.removable_guids
-                and member.system_id not in falling
-            ):
-                shared = f"{other.dataset} on {member.hostname} shares {common.at_target.name} with it"
-                told.append(f"{shared}, which is lost: it can't go on from {loser.dataset} as it is.")
+            pairs = ((other, replica), (replica, other))  # the second finds what the loser has a bookmark of only
+            commons = (newest_common(history(one), history(two)) for one, two in pairs)
+            shared = next((c.at_target.name for c in commons if c is not None and c.at_target.guid in going), None)
+            if shared is not None and member.system_id not in judged:
+                both = f"{other.dataset} on {member.hostname} shares {shared} with it"
+                told.append(f"{both}, which is lost: it can't go on from {loser.dataset} as it is.")
     return list(dict.fromkeys(told))
 
 
@@ -379,14 +378,15 @@ def _unsent(policy: Policy, winner: _Holder, holders: Sequence[_Holder]) -> list
     return [f"What was written to {dataset} on {host} {since} is not sent: take one there first."] if since else []
 
 
-def _later_bookmarks(replica: Replica, loser: Loser) -> bool:
-    """Whether a rollback takes bookmarks along: it destroys those that are younger (zfs-rollback(8))."""
-    if not replica.bookmarks:
-        return False
+def _later_bookmarks(replica: Replica, loser: Loser) -> set[str]:
+    """The guids of the bookmarks that a rollback takes along: it destroys those that are younger (zfs-rollback(8))."""
     txgs = [snapshot.createtxg for snapshot in replica.snapshots if snapshot.guid == loser.base_guid]
-    return any(
-        mark.createtxg is None or txg is None or mark.createtxg > txg for mark in replica.bookmarks for txg in txgs
-    )
+    return {
+        mark.guid
+        for mark in replica.bookmarks
+        for txg in txgs
+        if mark.createtxg is None or txg is None or mark.createtxg > txg
+    }
 
 
 def _count(number: int, noun: str) -> str:

@@ -73,6 +73,16 @@ def test_a_discard_names_who_goes_on_from_what_is_lost(near: str) -> None:
         assert "hostC" not in alone.cost
 
 
+def test_a_discard_names_who_goes_on_from_a_bookmark_that_goes_along() -> None:
+    pair, (third,) = pictures.members_of("A: 1 2 3 B: 1 2 #X Y"), pictures.members_of("C: 1 2 X")
+    far = Neighbour(replace(pictures.hub_policy(hub="B"), group_id="far"), (pair[1], third))
+    policy, work = pictures.hub_policy(), Work(neighbours=(far,))
+    (conflict,) = (c for c in plan_group(policy, pair, work, pictures.NOW).conflicts if c.type == "diverged")
+    cost = choose(conflict, "manual", "A", True, policy, pair, work, pictures.NOW).cost
+    assert cost.count("which is lost") == 1
+    assert "tank/data on hostC shares X with it, which is lost" in cost
+
+
 def test_discard_of_what_was_only_written() -> None:
     hosts = diverged(own="", written=True)
     option = pick(hosts, discard=True)
