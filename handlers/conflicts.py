@@ -16,9 +16,10 @@ from handlers.sync_groups import get_group, visible_groups
 from handlers.values import from_unix, identity
 from planner import model
 from planner.claims import is_begun
-from planner.decisions import way_out
+from planner.decisions import in_turn
 from planner.model import Conflict, Option, Side, Snapshot, Step
 from planner.paths import pool_of
+from planner.resolutions import choose
 from store import NotFound, group_records
 from store.documents import Decision
 
@@ -77,16 +78,8 @@ def weigh(request: Request, context: GroupPlan, conflict: Conflict, body: Resolv
         raise Invalid.at("resolution_data.system_id", "manual needs the system that wins")
     if data.system_id is not None and data.system_id not in {side.system_id for side in conflict.sides}:
         raise Invalid.at("resolution_data.system_id", "that system has no part in this conflict")
-    option = way_out(
-        conflict,
-        body.strategy,
-        data.system_id,
-        data.discard,
-        context.policy,
-        list(context.members.values()),
-        work_of(request, context.group),
-        request.now.timestamp(),
-    )
+    facts = context.policy, list(context.members.values()), work_of(request, context.group), request.now.timestamp()
+    option = in_turn(choose(conflict, body.strategy, data.system_id, data.discard, *facts), conflict.path, *facts)
     if option.refused is not None:
         raise Conflicting(option.refused)
     return option

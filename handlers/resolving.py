@@ -86,15 +86,13 @@ def _record_conflicts(
 
 def _is_given_up(request: Request, group: SyncGroup, decision: Decision) -> bool:
     """Whether the group has left it behind, or on_conflict decided about losers that only a person may touch by now."""
-    if is_left_behind(
-        decision_of(decision), policy_of(request, group), members_of(request.store, group), request.now.timestamp()
-    ):
+    policy, known = policy_of(request, group), decision_of(decision)
+    members = {member.system_id: member for member in members_of(request.store, group)}
+    if is_left_behind(known, policy, list(members.values()), request.now.timestamp()):
         return True
     if decision.decided_by != BY_POLICY:
         return False
-    policy = policy_of(request, group)
-    members = {member.system_id: member for member in members_of(request.store, group)}
-    losers = [loser for loser in decision_of(decision).losers if loser.system_id in members]
+    losers = [loser for loser in known.losers if loser.system_id in members]
     return not any(may_touch(policy, members[loser.system_id], loser) for loser in losers)
 
 

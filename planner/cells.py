@@ -11,8 +11,7 @@ def cell_of(scene: Scene, course: Course | Leaderless, outcome: Outcome) -> Cell
     lack, held = outcome.lack, outcome.held
     status = _status(outcome)
     lag = lag_of(scene, outcome)
-    quiet = _has_gone_quiet(scene, outcome)
-    waits = ages(course, outcome) and _is_old(scene, outcome)
+    is_old = ages(course, outcome) and _is_old(scene, outcome)
     newest = held.replica.newest if held else None
     common = outcome.common
     return Cell(
@@ -20,13 +19,13 @@ def cell_of(scene: Scene, course: Course | Leaderless, outcome: Outcome) -> Cell
         outcome.site.id,
         outcome.site.dataset(outcome.path),
         status,
-        _why(course, outcome, status, quiet),
+        _why(course, outcome, status, is_old and outcome.is_source),
         is_source=outcome.is_source,
         newest=newest,
         newest_common=newest if outcome.is_source else common.at_target if common else None,
         missing=lack.older + lack.newer,
         lag_s=lag,
-        late=waits or lag > patience_s(scene),
+        late=is_old or lag > patience_s(scene),
         bytes_to_send=lack.size_bytes,
     )
 
@@ -72,11 +71,6 @@ def lag_of(scene: Scene, outcome: Outcome) -> int:
 def is_late(scene: Scene, outcome: Outcome) -> bool:
     """Whether a member lags by more than the group's interval and the grace it allows."""
     return lag_of(scene, outcome) > patience_s(scene)
-
-
-def _has_gone_quiet(scene: Scene, outcome: Outcome) -> bool:
-    """Whether a source that once took snapshots takes no new ones."""
-    return outcome.is_source and _is_old(scene, outcome)
 
 
 def ages(course: Course | Leaderless, outcome: Outcome) -> bool:

@@ -8,10 +8,10 @@ from typing import Literal
 from planner.admission import admitted, failure_of
 from planner.cases import may_touch
 from planner.claims import Claim, claim_on, is_begun
-from planner.model import Conflict, Decision, Member, Option, Policy, Skip, Step, Strategy, Work
+from planner.model import Conflict, Decision, Member, Option, Policy, Skip, Step, Work
 from planner.paths import dataset_of, is_below, is_set_aside
 from planner.progress import moving
-from planner.resolutions import choose, options, resolution_steps
+from planner.resolutions import options, resolution_steps
 from planner.sites import Scene, Site, scene_of
 from planner.transfers import no_room, room_for
 
@@ -189,20 +189,10 @@ def moved(errands: Iterable[Errand], claims: Iterable[Claim], path: str, hub: Si
     return _HELD.format(hub.dataset(path)) if any(along) else None
 
 
-def way_out(
-    conflict: Conflict,
-    strategy: Strategy,
-    winner: str | None,
-    discard: bool,
-    policy: Policy,
-    members: Sequence[Member],
-    work: Work,
-    now: float,
-) -> Option:
-    """What one strategy would do; `refused` says why it can't, or can't yet. `winner` counts for manual only."""
+def in_turn(way: Option, path: str, policy: Policy, members: Sequence[Member], work: Work, now: float) -> Option:
+    """A way out of a conflict about a path; `refused` says also why it can't be taken yet."""
     scene = scene_of(policy, members, work, now)
-    way = choose(conflict, strategy, winner, discard, policy, members, work, now)
-    return way if way.refused else _unless_claimed(scene, conflict.path, way, claims_of(scene))
+    return way if way.refused else _unless_claimed(scene, path, way, claims_of(scene))
 
 
 def with_options(

@@ -31,16 +31,17 @@ def _what_is_left(
     if winner is None:
         return (), tuple(_abandoned(decision, by_id))
     places = {system: place for place, system in enumerate(policy.order)}
-    replica = winner.replicas.get(dataset_of(winner, decision.path))
+    name = dataset_of(winner, decision.path)
     remedies: list[Remedy] = []
-    for loser in sorted(decision.losers, key=lambda one: (places.get(one.system_id, len(places)), one.system_id)):
-        target = by_id.get(loser.system_id)
-        if target is None or (decision.automatic and not may_touch(policy, target, loser)):
+    for case in sorted(
+        _cases(decision, policy, by_id, winner, now),
+        key=lambda case: (places.get(case.target.system_id, len(places)), case.target.system_id),
+    ):
+        if decision.automatic and not may_touch(policy, case.target, case.loser):
             continue
-        name = dataset_of(winner, decision.path)
-        case = Case(policy, decision.path, loser, target, winner, history(replica or Replica(name)), now)
-        reason = _lost_by(winner, name, loser) if replica is None else _waits(case, members, work)
-        remedy = Remedy(case).refuse(reason) if reason else discard(case) if decision.discard else keep(case)
+        is_there = name in winner.replicas
+        reason = _waits(case, members, work) if is_there else _lost_by(winner, name, case.loser)
+        remedy = Remedy(case).refuse(reason) if reason else _remedy(decision, case)
         outdated = _outdated(decision, case, by_id) if remedy.steps and case.aside is None else None
         remedies.append(Remedy(case).refuse(outdated) if outdated else remedy)
     void = next((remedy.reason for remedy in remedies if remedy.is_void), None)
@@ -53,6 +54,18 @@ def _what_is_left(
         for remedy in remedies
         if remedy.reason is not None
     )
+
+
+def _cases(decision: Decision, policy: Policy, by_id: Mapping[str, Member], winner: Member, now: float) -> list[Case]:
+    """The decision's losers that are members, each with the history that takes its place."""
+    name = dataset_of(winner, decision.path)
+    source = history(winner.replicas.get(name, Replica(name)))
+    there = ((loser, by_id.get(loser.system_id)) for loser in decision.losers)
+    return [Case(policy, decision.path, loser, target, winner, source, now) for loser, target in there if target]
+
+
+def _remedy(decision: Decision, case: Case) -> Remedy:
+    return discard(case) if decision.discard else keep(case)
 
 
 def _abandoned(decision: Decision, by_id: Mapping[str, Member]) -> Iterator[Skip]:
@@ -89,11 +102,7 @@ def is_left_behind(decision: Decision, policy: Policy, members: Sequence[Member]
     winner = by_id.get(decision.winner or "")
     if winner is None:
         return False
-    name = dataset_of(winner, decision.path)
-    source = history(winner.replicas.get(name, Replica(name)))
-    losers = (loser for loser in decision.losers if loser.system_id in by_id)
-    cases = [Case(policy, decision.path, loser, by_id[loser.system_id], winner, source, now) for loser in losers]
-    remedies = [discard(case) if decision.discard else keep(case) for case in cases]
+    remedies = [_remedy(decision, case) for case in _cases(decision, policy, by_id, winner, now)]
     cases = [remedy.case for remedy in remedies if remedy.steps or remedy.reason is not None]
     return bool(cases) and all(case.aside is None and _outdated(decision, case, by_id) for case in cases)
 
@@ -157,13 +166,10 @@ def moving(
     winner = by_id.get(decision.winner or "")
     if winner is None:
         found |= {(skip.target, skip.path) for skip in _abandoned(decision, by_id)}
-    for loser in decision.losers:
-        target = by_id.get(loser.system_id)
-        if winner is not None and target is not None and loser.aside in target.replicas:
-            name = dataset_of(winner, decision.path)
-            source = history(winner.replicas.get(name, Replica(name)))
-            case = Case(policy, decision.path, loser, target, winner, source, now)
-            found |= {(target.system_id, path) for path in _open_places(case, target.system_id in filled)}
+    for case in _cases(decision, policy, by_id, winner, now) if winner is not None else ():
+        if case.aside is not None:
+            system = case.target.system_id
+            found |= {(system, path) for path in _open_places(case, system in filled)}
     return frozenset(found)
 
 

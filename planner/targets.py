@@ -266,17 +266,14 @@ def _impossible(outcome: Outcome) -> str | None:
     if outcome.held is None and dataset in target.existing:
         return f"{dataset} exists on {target.host}, but its inventory does not list it"
     if isinstance(outcome.relation, Empty):
+        what = f"{dataset} exists on {target.host} without any snapshot, so a full stream can't be received there"
+        if "/" not in dataset:
+            return f"{what}: it is a pool, so give the member a root inside it"
         below = any(name.startswith(f"{dataset}/") for name in target.existing)
         written = outcome.held.replica.written if outcome.held is not None else None
         is_empty = written is not None and written < HOLDS_SOMETHING_BYTES
-        if "/" not in dataset:
-            what = f"{dataset} exists on {target.host} without any snapshot, so a full stream can't be received there"
-            return f"{what}: it is a pool, so give the member a root inside it"
         way_out = _RENAME_WITH if below else _DESTROY if is_empty else _RENAME
-        return (
-            f"{dataset} exists on {target.host} without any snapshot, so a full stream can't be received there: "
-            f"{way_out}, and it will be made anew; or give the member another root"
-        )
+        return f"{what}: {way_out}, and it will be made anew; or give the member another root"
     return None
 
 

@@ -5,37 +5,22 @@ from dataclasses import replace
 import pytest
 
 from planner import plan_group
-from planner.decisions import way_out
+from planner.decisions import in_turn
 from planner.model import Decision, Member, Neighbour, Plan, Policy, Work
 from planner.resolutions import choose
 from tests.pictures import NOW, draw, hub_policy, member_with, members_of, reasons
+from tests.test_progress import decided, half_way
 
 HUB = hub_policy(order=("A", "B"))
 NEXT = replace(hub_policy(hub="B", order=("B", "C"), on_conflict="use_newest"), group_id="h", name="next")
-
-
-def set_aside(decision: Decision, arrived: str | None = None) -> Member:
-    """B with what it had before it lost, and perhaps the clone in its place."""
-    aside = decision.losers[0].aside
-    found = member_with("B", "", {aside.removeprefix("tank/"): "1 2 X"})
-    if arrived is None:
-        return found
-    clone = replace(member_with("B", "", {"data": arrived}).replicas["tank/data"], origin=f"{aside}@2")
-    return replace(found, replicas={**found.replicas, "tank/data": clone})
-
-
-def lost_by_b(a: Member, b: Member) -> Decision:
-    (conflict,) = [c for c in plan_group(HUB, [a, b], Work(), NOW).conflicts if c.type == "diverged"]
-    option = choose(conflict, "manual", "A", False, HUB, [a, b], Work(), NOW)
-    return Decision(conflict.id, conflict.path, "manual", "A", False, option.losers)
 
 
 @pytest.mark.parametrize("arrived", [None, "3"])
 def test_what_a_hub_has_half_way_is_not_its_history(arrived: str | None) -> None:
     """B is the loser in one group and leads C in the next, which would else begin anew there."""
     a, b, c = members_of("A: 1 2 3  B: 1 2 X  C: 1 2")
-    decision = lost_by_b(a, b)
-    b = set_aside(decision, arrived)
+    decision = decided([a, b], policy=HUB)
+    b = half_way(decision, arrived)
     made = plan_group(NEXT, [b, c], Work(neighbours=(Neighbour(HUB, (a, b), (decision,)),)), NOW)
     assert (made.steps, made.decided, made.conflicts) == ((), (), ())
     assert reasons(made, "C") == "tank/data waits until what the group group decided about it has been done"
@@ -91,7 +76,7 @@ def test_of_two_groups_decisions_about_one_place_one_is_carried_out_first(group:
     a = member_with("A", "", {"data": "1 2 3", "data/kid": "1 2 3"})
     b = member_with("B", "", {"data": "1 2 X", "data/kid": "1 2 Y"})
     above = hub_policy(include=("data",))
-    decision = replace(lost_by_b(*members_of("A: 1 2 3  B: 1 2 X")), path="data")
+    decision = replace(decided(members_of("A: 1 2 3  B: 1 2 X"), policy=HUB), path="data")
     below = replace(hub_policy(), group_id=group, name="kids")
     (conflict,) = [c for c in plan_group(below, two_roots(a, b), Work(), NOW).conflicts if c.path == "kid"]
     option = choose(conflict, "manual", "A", False, below, two_roots(a, b), Work(), NOW)
@@ -110,5 +95,6 @@ def test_of_two_groups_decisions_about_one_place_one_is_carried_out_first(group:
     shown = [option for c in beside(b, ()).conflicts if c.type != "missing" for option in c.options if option.winner]
     assert {option.refused for option in shown} == {"what the group group decided about tank/data is carried out first"}
     work = Work(neighbours=(Neighbour(above, (a, b), (decision,)),))
-    asked = way_out(conflict, "manual", "A", True, below, two_roots(a, b), work, NOW)
+    facts = below, two_roots(a, b), work, NOW
+    asked = in_turn(choose(conflict, "manual", "A", True, *facts), conflict.path, *facts)
     assert asked.refused == "what the group group decided about tank/data is carried out first"

@@ -196,12 +196,9 @@ class Pools(Streams):
             raise Refused(f"cannot rollback to '{name}@{snap}': more recent snapshots or bookmarks exist")
         held = [known for known in younger if known.holds]
         self._unclaimed(dataset, [known for known in younger if not known.holds], "rollback")
-        if held:  # zfs destroys all that it can, and then gives up
-            dataset.snapshots = [known for known in dataset.snapshots if known not in younger or known in held]
-            dataset.bookmarks = [known for known in dataset.bookmarks if known.createtxg <= goal.createtxg]
-            self._unclaimed(dataset, held, "rollback")
-        dataset.snapshots = [known for known in dataset.snapshots if known not in younger]
+        dataset.snapshots = [known for known in dataset.snapshots if known not in younger or known in held]
         dataset.bookmarks = [known for known in dataset.bookmarks if known.createtxg <= goal.createtxg]
+        self._unclaimed(dataset, held, "rollback")  # zfs destroys all that it can, and then gives up
         dataset.blocks = goal.blocks
         dataset.log_used, dataset.log_freed = False, goal.log_used
 
